@@ -1,0 +1,1 @@
+"""What every room needs of the machine: files written whole, digests, progress, versions."""
