@@ -1,0 +1,120 @@
+"""YAML and `--set section.key=value` to a `Config`, with errors that name the key and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from microscopy_cls.config.schema import Config
+from microscopy_cls.errors import ConfigError
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate one configuration file.
+
+    Args:
+        path: YAML file, UTF-8.
+        overrides: `section.key=value`, the value in YAML; later ones win.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key is unknown, or a value does not fit.
+    """
+    values = _read_yaml(path)
+    for override in overrides:
+        _apply(values, override)
+    unknown = _unknown_keys(values, Config)
+    if unknown:
+        raise ConfigError(f"{path}: " + "; ".join(unknown))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_sentences(error))) from None
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration, every key present, as YAML text."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file. `microscopy-cls init DIR` writes a config for it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: should be a mapping of sections (name, data, folds, ...), see configs/")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: write it as section.key=value, for example finetune.epochs=5")
+    *sections, last = key.strip().split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"--set {override}: {section} is a value, not a section")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
+
+
+def _unknown_keys(values: Mapping[str, Any], section: type[BaseModel], prefix: str = "") -> list[str]:
+    """A sentence for each key that the schema does not have, with the nearest one it has."""
+    found = []
+    for key, value in values.items():
+        field = section.model_fields.get(str(key))
+        if field is None:
+            found.append(f"unknown key {prefix}{key}{_suggestion(prefix, str(key))}")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
+            found += _unknown_keys(value, field.annotation, f"{prefix}{key}.")
+    return found
+
+
+def _suggestion(prefix: str, key: str) -> str:
+    known = all_keys(Config)
+    near = difflib.get_close_matches(f"{prefix}{key}", known, n=1, cutoff=0.6)
+    if not near:
+        ends = {name.rpartition(".")[2]: name for name in known}
+        near = [ends[end] for end in difflib.get_close_matches(key, ends, n=1, cutoff=0.75)]
+    return f" (did you mean {near[0]}?)" if near else f" (known here: {', '.join(_siblings(prefix, known))})"
+
+
+def _siblings(prefix: str, known: Sequence[str]) -> list[str]:
+    return sorted({name.removeprefix(prefix).split(".")[0] for name in known if name.startswith(prefix)})
+
+
+def all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted key of the schema, sections included."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += all_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """One sentence a key; a key whose type is a union fails once a member, which is told once."""
+    by_key: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"] if str(part) in _PARTS) or "config"
+        given = "" if problem["type"] in {"missing", "value_error"} else f" (given: {problem['input']!r})"
+        message = "should be a section, with its keys below it" if problem["type"] == "model_type" else problem["msg"]
+        by_key.setdefault(key, []).append(message.removeprefix("Value error, ") + given)
+    return [f"{key}: {' or '.join(dict.fromkeys(messages))}" for key, messages in by_key.items()]
+
+
+_PARTS = {part for key in all_keys(Config) for part in key.split(".")}

@@ -1,0 +1,68 @@
+"""Where each stage writes. Relative to the working directory, so that DVC and people see the same tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders and files of one experiment."""
+
+    name: str
+
+    @property
+    def prepared(self) -> Path:
+        """Manifest and pixel cache, written by `prepare`."""
+        return Path("data/prepared") / self.name
+
+    @property
+    def manifest(self) -> Path:
+        """A row per file."""
+        return self.prepared / "manifest.parquet"
+
+    @property
+    def runs(self) -> Path:
+        """Checkpoints, members and out-of-fold predictions, written by `train`."""
+        return Path("data/runs") / self.name
+
+    @property
+    def oof(self) -> Path:
+        """A row per usable image, predicted by the member that never saw its group."""
+        return self.runs / "oof.parquet"
+
+    @property
+    def curves(self) -> Path:
+        """A row per fold and epoch."""
+        return self.runs / "curves.csv"
+
+    @property
+    def members(self) -> Path:
+        """One weights file per fold."""
+        return self.runs / "members"
+
+    @property
+    def bundle(self) -> Path:
+        """The model that is enough alone to classify, written by `evaluate`."""
+        return Path("data/models") / self.name
+
+    @property
+    def reports(self) -> Path:
+        """Figures and the page, written by `evaluate` and `report`."""
+        return Path("reports") / self.name
+
+    @property
+    def metrics(self) -> Path:
+        """Out-of-fold metrics."""
+        return self.reports / "metrics.json"
+
+    @property
+    def plots(self) -> Path:
+        """Tables that DVC draws."""
+        return self.reports / "plots"
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.reports / "index.html"

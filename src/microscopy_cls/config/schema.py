@@ -1,0 +1,151 @@
+"""The sections and keys of a configuration, their types, limits and defaults.
+
+Each `description` is the key's one documentation: `init` writes it beside the key, error messages quote it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Intensity = Literal["percentile", "full"] | tuple[float, float]
+Resize = Literal["stretch", "pad", "crop"]
+Preset = Literal["brightfield", "fluorescence", "xray", "ct", "none"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys and later changes are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class Columns(Section):
+    """Which column of `data.table` means what."""
+
+    path: str = Field("path", description="file of the image")
+    label: str = Field("label", description="class of the image")
+    group: str | None = Field(None, description="patient, slide or day: images that must stay in one fold")
+    split: str | None = Field(None, description="column holding train or test; test is never trained on")
+
+
+class Data(Section):
+    """Which images, their labels and groups, and how pixels are read."""
+
+    root: Path | None = Field(None, description="a folder per class, or the folder that table's paths start from")
+    table: Path | None = Field(None, description="CSV or Parquet with a row per image")
+    columns: Columns = Field(Columns(), description="which column of the table means what")
+    group_regex: str | None = Field(None, description="its first capture group in the image id names the group")
+    intensity: Intensity = Field(
+        "percentile",
+        description="above 8 bits: percentile (each image's 0.1 to 99.9), full (the type's range), or [low, high]",
+    )
+    page: int = Field(0, ge=0, description="page of a multi-page TIFF")
+    max_pixels: int = Field(300_000_000, gt=0, description="larger images are refused before they are decoded")
+    metadata: tuple[str, ...] = Field((), description="table columns that must not predict the label")
+    max_unreadable: Fraction = Field(0.01, description="fraction of unreadable files above which prepare stops")
+    test: Path | None = Field(None, description="external test set: a folder per class, or a table")
+    notice: str | None = Field(None, description="a sentence that the report shows above all numbers")
+
+    @field_validator("intensity")
+    @classmethod
+    def _is_a_window(cls, intensity: Intensity) -> Intensity:
+        if not isinstance(intensity, str) and intensity[0] >= intensity[1]:
+            raise ValueError(f"a window [low, high] needs low below high (given: {list(intensity)})")
+        return intensity
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Data:
+        if self.root is None and self.table is None:
+            raise ValueError("give data.root (a folder per class) or data.table (a CSV or Parquet file)")
+        return self
+
+
+class Folds(Section):
+    """Stratified, grouped k-fold cross-validation."""
+
+    num: int = Field(5, ge=2, description="number of folds")
+    seed: int = Field(0, ge=0, description="decides which group falls into which fold")
+
+
+class Model(Section):
+    """The network and the weights it starts from."""
+
+    name: str = Field("resnext50_32x4d", description="a timm model")
+    weights: str = Field(
+        "imagenet", description="imagenet, none (random start), a file or directory, hf-hub:OWNER/NAME"
+    )
+    image_size_px: int = Field(224, ge=32, le=1024, description="side of the square input")
+    resize: Resize = Field("stretch", description="to the square: stretch, pad (keeps proportions), crop (centre)")
+    drop_path: Fraction = Field(0.0, description="stochastic depth")
+
+
+class Finetune(Section):
+    """How the network is trained on each fold."""
+
+    strategy: Literal["full"] = Field("full", description="full: all layers, later ones faster (layer_decay)")
+    epochs: int = Field(20, ge=1, description="passes over the training images")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="images a step, or auto")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of the cosine schedule, at the head")
+    min_learning_rate: float = Field(1e-6, ge=0, description="end of the cosine schedule")
+    warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up")
+    layer_decay: float = Field(0.9, gt=0, le=1, description="learning-rate factor from each layer to the one below")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's decoupled weight decay")
+    label_smoothing: Fraction = Field(0.1, description="label smoothing")
+    mixup: float = Field(0.0, ge=0, description="mixup's alpha; 0 is off")
+    cutmix: float = Field(0.0, ge=0, description="CutMix's alpha; 0 is off")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: loss by inverse frequency")
+    clip_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0 is off")
+    ema_decay: Fraction = Field(0.0, description="exponential moving average of weights; 0 is off")
+    validation_fraction: float = Field(
+        0.15, ge=0, le=0.5, description="part of the training groups that chooses the epoch; 0: the last epoch is taken"
+    )
+    patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")
+
+
+class Augment(Section):
+    """Random changes of the training images."""
+
+    preset: Preset = Field("brightfield", description="what the imaging modality allows")
+
+
+class Evaluate(Section):
+    """Out-of-fold figures."""
+
+    target_coverage: float = Field(0.9, gt=0, lt=1, description="coverage of the prediction sets")
+    tta: bool = Field(False, description="average over flips when the bundle predicts")
+    positive_class: str | None = Field(None, description="of two classes: whose finding counts; null: the rarer")
+    bootstrap_samples: int = Field(1000, ge=100, description="resamples of the groups for the 95 % intervals")
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    mlflow: bool = Field(True, description="log to MLflow")
+    uri: str = Field("sqlite:///mlflow.db", description="MLflow's tracking store")
+
+
+class Runtime(Section):
+    """The machine. Device and workers do not change what a run is; they may change the last digits."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="processes that read and augment, or auto")
+    precision: Precision = Field("auto", description="auto: bf16 wherever the device gains from it")
+    seed: int = Field(0, ge=0, description="initial weights, order and augmentation")
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names every folder and the experiment")
+    data: Data
+    folds: Folds = Folds()
+    model: Model = Model()
+    finetune: Finetune = Finetune()
+    augment: Augment = Augment()
+    evaluate: Evaluate = Evaluate()
+    tracking: Tracking = Tracking()
+    runtime: Runtime = Runtime()
