@@ -1,0 +1,46 @@
+"""The manifest: one row per file, the one table that every later stage starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from microscopy_cls.errors import DataError
+from microscopy_cls.system.files import sha256_of_json
+
+COLUMNS = (
+    "image_id", "path", "label", "group", "split_group", "split", "fold", "sha256", "status", "error",
+    "width_px", "height_px", "channels", "bit_depth", "format", "num_bytes",
+    "brightness", "contrast", "sharpness", "pixel_digest",
+)  # fmt: skip
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read a manifest, rows sorted by `image_id`; row i belongs to row i of the pixel cache.
+
+    Raises:
+        DataError: `prepare` has not been run.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no manifest yet. Run `microscopy-cls prepare` with the same config first.")
+    return pd.read_parquet(path)
+
+
+def trainable(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are in a fold, with their positions in the manifest as index."""
+    return manifest[manifest["fold"] >= 0]
+
+
+def class_names(manifest: pd.DataFrame) -> list[str]:
+    """The classes of the trainable rows, in index order: sorted by name."""
+    return sorted(set(trainable(manifest)["label"]))
+
+
+def manifest_digest(manifest: pd.DataFrame) -> str:
+    """SHA-256 of what training depends on: images, labels, groups, folds and pixels of the trainable rows.
+
+    Where the files lie does not count.
+    """
+    rows = trainable(manifest)[["image_id", "label", "split_group", "fold", "pixel_digest"]]
+    return sha256_of_json(rows.values.tolist())

@@ -1,0 +1,115 @@
+"""From files to a manifest with folds and a pixel cache."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from microscopy_cls.config import Config, Paths
+from microscopy_cls.config.schema import Data
+from microscopy_cls.dataset.cache import Reading, build_cache
+from microscopy_cls.dataset.duplicates import mark_duplicates, merge_groups
+from microscopy_cls.dataset.folds import assign_folds
+from microscopy_cls.dataset.manifest import COLUMNS
+from microscopy_cls.dataset.sources import Listing, list_files
+from microscopy_cls.errors import DataError
+from microscopy_cls.system.files import write_csv, write_parquet
+
+NUM_LISTED = 50  # unreadable files in an error message; all stand in unreadable.csv
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` made: the manifest and the counts that a person wants to see."""
+
+    manifest: pd.DataFrame
+    num_ignored: int
+    grouped: bool
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Files by status."""
+        return {str(status): int(count) for status, count in self.manifest["status"].value_counts().items()}
+
+
+def prepare(config: Config, paths: Paths) -> Prepared:
+    """List, read, verify, find duplicates, group, divide into folds, and write manifest and cache.
+
+    Raises:
+        DataError: nothing to read, too many unreadable files, or classes that cannot be divided.
+    """
+    listing = list_files(config.data)
+    paths.manifest.unlink(missing_ok=True)  # its rows would name other pixels from here on
+    facts = build_cache(list(listing.files["path"]), reading_of(config), paths.prepared)
+    manifest = mark_duplicates(pd.concat([listing.files, facts], axis=1))
+    _check_unreadable(manifest, config.data, paths.prepared)
+    manifest["split_group"] = merge_groups(manifest["group"], _copies(manifest))
+    manifest["fold"] = _folds(manifest, config)
+    manifest = manifest[list(COLUMNS)]
+    write_parquet(paths.manifest, manifest)
+    _tell(listing, manifest, config)
+    return Prepared(manifest, listing.num_ignored, listing.grouped)
+
+
+def reading_of(config: Config) -> Reading:
+    """The reading settings of a config."""
+    data, model = config.data, config.model
+    return Reading(model.image_size_px, model.resize, data.intensity, data.page, data.max_pixels)
+
+
+def _check_unreadable(manifest: pd.DataFrame, data: Data, folder: Path) -> None:
+    bad = manifest.loc[manifest["status"] == "unreadable", ["path", "error"]]
+    write_csv(folder / "unreadable.csv", bad)
+    if bad.empty:
+        return
+    listed = "".join(f"\n  {row.path}: {row.error}" for row in bad.head(NUM_LISTED).itertuples())
+    more = f"\n  and {len(bad) - NUM_LISTED} more, see {folder / 'unreadable.csv'}" if len(bad) > NUM_LISTED else ""
+    counted = f"{len(bad)} of {len(manifest)} files are unreadable"
+    if len(bad) / len(manifest) > data.max_unreadable:
+        raise DataError(
+            f"{counted}, more than data.max_unreadable = {data.max_unreadable:g} allows. "
+            f"Repair or remove them, or raise that limit:{listed}{more}"
+        )
+    log.warning("%s and stay out (each is a row of the manifest):%s%s", counted, listed, more)
+
+
+def _copies(manifest: pd.DataFrame) -> pd.Series:
+    """Cluster id of the images whose pixels occur more than once; "" for the others."""
+    digest = manifest["pixel_digest"]
+    return digest.where(digest.duplicated(keep=False) & (digest != ""), "")
+
+
+def _folds(manifest: pd.DataFrame, config: Config) -> NDArray[np.int64]:
+    folds = np.full(len(manifest), -1)
+    usable = manifest[(manifest["status"] == "ok") & (manifest["split"] == "train")]
+    if usable.empty:
+        raise DataError("no usable training image is left; see the statuses above and data.columns.split")
+    names = usable[["image_id", "label", "split_group"]].to_numpy(dtype=object)
+    image_ids, labels, groups = names.T
+    folds[usable.index] = assign_folds(image_ids, labels, groups, config.folds.num, config.folds.seed)
+    unknown = set(manifest.loc[manifest["split"] == "test", "label"]) - set(usable["label"])
+    if unknown:
+        raise DataError(f"the test split holds classes that training never sees: {', '.join(sorted(unknown))}")
+    return folds
+
+
+def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
+    for status in ("duplicate", "conflict"):
+        rows = manifest[manifest["status"] == status]
+        if len(rows):
+            example = f"{rows['image_id'].iloc[0]}: {rows['error'].iloc[0]}"
+            log.warning("%d files set aside as %s, for example %s", len(rows), status, example)
+    if not listing.grouped:
+        log.warning(
+            "no groups are declared: images of one patient, slide or day may end up on both sides of a fold and the "
+            "numbers be too good. Say what must stay together in data.group_regex or data.columns.group."
+        )
+    if config.data.test is not None:
+        log.warning("data.test is set, but external test sets are not evaluated yet: it is left untouched")
