@@ -1,0 +1,1 @@
+"""Fine-tuning: one fold, k folds, and going on where it stopped."""

@@ -1,0 +1,229 @@
+"""Fine-tune every fold, pick up where it stopped, and collect the out-of-fold predictions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from microscopy_cls.config import Config, Paths
+from microscopy_cls.dataset.batches import Batches, CachedImages
+from microscopy_cls.dataset.folds import split_validation
+from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
+from microscopy_cls.model import get_model, resolve_weights, weights_digest
+from microscopy_cls.model.bundle import save_weights
+from microscopy_cls.model.preprocess import Normalise
+from microscopy_cls.system.files import atomic_path, write_csv
+from microscopy_cls.system.hardware import choose_hardware
+from microscopy_cls.system.progress import bar
+from microscopy_cls.tracking import NullTracker, Tracker
+from microscopy_cls.training.compute import largest_batch, make_accelerator, predict
+from microscopy_cls.training.member import EpochRow, FoldData, MemberTrainer
+from microscopy_cls.training.oof import assemble, save_fold
+from microscopy_cls.training.run_state import RunState, begin, identity_of, load_state, save_state
+
+MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
+MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The prepared images: the manifest (row i = row i of the cache), class names and a class index a row."""
+
+    manifest: pd.DataFrame
+    classes: list[str]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def load(cls, paths: Paths) -> Images:
+        """Read what `prepare` wrote."""
+        manifest = read_manifest(paths.manifest)
+        classes = class_names(manifest)
+        return cls(manifest, classes, pd.Categorical(manifest["label"], categories=classes).codes.astype(np.int64))
+
+    def fold(self, fold: int, validation_fraction: float, seed: int) -> FoldData:
+        """The rows of one fold; the validation part is drawn, whole groups, from the other folds alone."""
+        folds = self.manifest["fold"].to_numpy()
+        rows = np.flatnonzero((folds >= 0) & (folds != fold))
+        names = self.manifest.loc[rows, ["label", "split_group"]].to_numpy(dtype=object)
+        chosen = split_validation(names[:, 0], names[:, 1], validation_fraction, seed + fold)
+        return FoldData(fold, rows[~chosen], rows[chosen], np.flatnonzero(folds == fold))
+
+
+class CrossValidation:
+    """The k folds of one experiment.
+
+    Args:
+        restart: throw away what an earlier command left.
+    """
+
+    def __init__(self, config: Config, paths: Paths, tracker: Tracker, *, restart: bool = False) -> None:
+        self.config, self.paths = config, paths
+        self.images = Images.load(paths)
+        self.source = resolve_weights(config.model.name, config.model.weights)
+        self.hardware = choose_hardware(config.runtime.device, config.runtime.precision, config.runtime.workers)
+        self.normalise = Normalise(self.source.mean, self.source.std)
+        self.state, self.fresh, self.accelerator = self._begin(restart)
+        self.tracker = tracker if self.accelerator.is_main_process else NullTracker()
+        self.normalise.to(self.accelerator.device)
+        image_ids = list(self.images.manifest["image_id"])
+        cached = CachedImages(paths.prepared, image_ids, config.augment.preset, config.runtime.seed)
+        self.batches = Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
+
+    def run(self, only: int | None = None) -> pd.DataFrame | None:
+        """Train the folds that are not done, or only one of them.
+
+        Returns:
+            The out-of-fold table once all folds are done, else None.
+        """
+        folds = range(self.config.folds.num) if only is None else [only]
+        with self.tracker:
+            self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
+            with bar("training", total=self._num_images_to_see(folds)) as shown:
+                for fold in folds:
+                    if not self._done_file(fold).is_file():
+                        self._train_fold(fold, shown)
+            table = self._collect()
+            if table is not None and self.accelerator.is_main_process:
+                self.tracker.log_artifact(self.paths.oof)
+        return table
+
+    def _begin(self, restart: bool) -> tuple[RunState, bool, Accelerator]:
+        """Continue or clear the run's folder; only the main process of several touches it."""
+        earlier = load_state(self.paths.runs)
+        digest = manifest_digest(self.images.manifest)
+        wanted = RunState(
+            identity=identity_of(self.config, digest, weights_digest(self.source)),
+            device=self.hardware.device,
+            batch_size=0,
+            precision=self.hardware.precision,
+            num_threads=self.hardware.num_threads,
+            weights=asdict(self.source),
+        )
+        if earlier is not None and not restart and earlier.fingerprint == wanted.fingerprint:
+            self.hardware = replace(self.hardware, precision=earlier.precision, num_threads=earlier.num_threads)
+        accelerator = make_accelerator(self.hardware)
+        fresh = False
+        if accelerator.is_main_process:
+            state, fresh = begin(self.paths.runs, wanted, restart)
+            if state.batch_size == 0:
+                state = replace(state, batch_size=self._batch_size(accelerator))
+                save_state(self.paths.runs, state)
+        accelerator.wait_for_everyone()
+        state_now = load_state(self.paths.runs)
+        assert state_now is not None
+        return state_now, fresh, accelerator
+
+    def _batch_size(self, accelerator: Accelerator) -> int:
+        """As configured; else a power of two that leaves enough steps an epoch and fits into the device."""
+        if self.config.finetune.batch_size != "auto":
+            return self.config.finetune.batch_size
+        num_train = (self.images.manifest["fold"] > 0).sum()
+        wanted = 2 ** int(np.log2(max(4, num_train / MIN_STEPS_PER_EPOCH)))
+        start = min(MAX_BATCH[accelerator.device.type], wanted)
+        network = self._network(0, accelerator.device)
+        normalise = self.normalise.to(accelerator.device)
+        return largest_batch(network, normalise, self.config.model.image_size_px, start, accelerator)
+
+    def _network(self, fold: int, device: torch.device) -> torch.nn.Module:
+        torch.manual_seed(self.config.runtime.seed * 1000 + fold)  # initial weights of the head, or of all layers
+        model = self.config.model
+        network = get_model(model.name, len(self.images.classes), model.weights, drop_path=model.drop_path)
+        return network.to(device).to(memory_format=torch.channels_last)
+
+    def _train_fold(self, fold: int, shown: tqdm[Any]) -> None:
+        started = time.monotonic()
+        settings, seed = self.config.finetune, self.config.runtime.seed + fold
+        data = self.images.fold(fold, settings.validation_fraction, self.config.folds.seed)
+        network = self._network(fold, self.accelerator.device)
+        trainer = MemberTrainer(
+            network, self.normalise, data, self.images.labels, len(self.images.classes), self.batches, settings,
+            self.state.batch_size, seed, self._folder(fold), self.accelerator,
+        )  # fmt: skip
+        with self.tracker.fold(fold) as tracked:
+
+            def on_epoch(row: EpochRow) -> None:
+                tracked.log(
+                    {name: value for name, value in row.items() if name not in ("fold", "epoch")}, int(row["epoch"])
+                )
+                self._tell(row)
+
+            chosen = trainer.run(on_epoch, lambda num: self._advance(shown, num, fold))
+            if self.accelerator.is_main_process:
+                self._finish_fold(data, chosen, trainer, time.monotonic() - started)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
+
+    def _finish_fold(self, data: FoldData, chosen: torch.nn.Module, trainer: MemberTrainer, seconds: float) -> None:
+        """Keep the member, predict its fold for the first and only time, and drop the checkpoints."""
+        batches = self.batches.plain(data.test, self.state.batch_size)
+        predictions = predict(chosen, self.normalise, batches, self.accelerator)
+        member = self.paths.members / f"fold_{data.fold}.safetensors"
+        with atomic_path(member) as temporary:
+            save_weights(temporary, chosen.state_dict())
+        history = pd.DataFrame(trainer.progress.history).astype({"fold": int, "epoch": int})
+        chosen_epoch = trainer.progress.chosen
+        write_csv(self._folder(data.fold) / "curves.csv", history.assign(chosen=(history["epoch"] == chosen_epoch) * 1))
+        self.state = replace(self.state, fold_seconds=self.state.fold_seconds | {str(data.fold): seconds})
+        save_state(self.paths.runs, self.state)
+        save_fold(self._done_file(data.fold), data.test, predictions)
+        for checkpoint in self._folder(data.fold).glob("ch*.safetensors"):
+            checkpoint.unlink()
+
+    def _collect(self) -> pd.DataFrame | None:
+        files = [self._done_file(fold) for fold in range(self.config.folds.num)]
+        missing = [fold for fold, file in enumerate(files) if not file.is_file()]
+        if missing or not self.accelerator.is_main_process:
+            return None
+        write_csv(self.paths.curves, pd.concat([pd.read_csv(file.with_name("curves.csv")) for file in files]))
+        table = assemble(files, self.images.manifest, self.images.classes, self.paths.runs)
+        self.state = replace(self.state, finished=True)
+        save_state(self.paths.runs, self.state)
+        return table
+
+    def _folder(self, fold: int) -> Path:
+        return self.paths.runs / f"fold_{fold}"
+
+    def _done_file(self, fold: int) -> Path:
+        return self._folder(fold) / "oof.safetensors"
+
+    def _params(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json") | {"batch_size_used": self.state.batch_size}
+
+    def _tags(self) -> dict[str, str]:
+        return {
+            "git_commit": self.state.git_commit or "unknown",
+            "manifest_digest": str(self.state.identity["manifest"]),
+            "fingerprint": self.state.fingerprint,
+            "precision": self.state.precision,
+            "device": self.state.device,
+        }
+
+    def _num_images_to_see(self, folds: range | list[int]) -> int:
+        sizes = [
+            (self.images.manifest["fold"] >= 0).sum() - (self.images.manifest["fold"] == fold).sum() for fold in folds
+        ]
+        return int(sum(sizes) * (1 - self.config.finetune.validation_fraction)) * self.config.finetune.epochs
+
+    def _advance(self, shown: tqdm[Any], num_images: int, fold: int) -> None:
+        shown.set_description(f"fold {fold + 1}/{self.config.folds.num}", refresh=False)
+        shown.update(num_images)
+
+    def _tell(self, row: EpochRow) -> None:
+        validated = "" if np.isnan(row["val_loss"]) else f", validation F1 {row['val_f1_macro']:.3f}"
+        log.info(
+            "fold %d/%d, epoch %d/%d: loss %.3f%s, %.0f images/s",
+            int(row["fold"]) + 1, self.config.folds.num, int(row["epoch"]) + 1, self.config.finetune.epochs,
+            row["train_loss"], validated, row["images_per_second"],
+        )  # fmt: skip

@@ -1,0 +1,249 @@
+"""One member of the cross-validation: the training loop of one fold."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+from timm.utils import ModelEmaV3  # noqa: TID251  training uses timm's parts
+from torch import nn
+
+from microscopy_cls.config.schema import Finetune
+from microscopy_cls.dataset.augment import item_seed
+from microscopy_cls.dataset.batches import Batches
+from microscopy_cls.errors import TrainingError
+from microscopy_cls.training.checkpoint import (
+    load_checkpoint,
+    model_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from microscopy_cls.training.compute import predict, to_device
+from microscopy_cls.training.optim import make_loss, make_mixup, make_optimizer, make_schedule
+
+EpochRow = dict[str, float]
+STEPS_BETWEEN_CHECKS = 50  # reading the loss makes a GPU wait; so many steps at most are wasted after it went wrong
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """Rows of the pixel cache, each int64 (n,): trained on, choosing the epoch, and tested once at the end."""
+
+    fold: int
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+@dataclass
+class Progress:
+    """What a fold has reached: the next epoch, a row per finished epoch, and the epoch chosen so far."""
+
+    epoch: int = 0
+    history: list[EpochRow] = field(default_factory=list)
+    chosen: int = -1
+    best_loss: float = math.inf
+
+    @property
+    def epochs_without_gain(self) -> int:
+        """Epochs since the chosen one."""
+        return self.epoch - 1 - self.chosen
+
+
+class MemberTrainer:
+    """Trains one fold's network, leaves a checkpoint an epoch, and goes on from the last one.
+
+    Args:
+        network: classifier, on the accelerator's device.
+        normalise: uint8 pixels to its input.
+        data: the fold's rows.
+        labels: class index of each cache row (rows outside the folds: any), int64 (n,).
+        num_classes: of the whole set.
+        batches: the loader.
+        settings: section `finetune`.
+        batch_size: images a step and process.
+        seed: of this fold.
+        folder: where its checkpoints are.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalise: nn.Module,
+        data: FoldData,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        batches: Batches,
+        settings: Finetune,
+        batch_size: int,
+        seed: int,
+        folder: Path,
+        accelerator: Accelerator,
+    ) -> None:
+        self.network, self.normalise, self.data, self.batches = network, normalise, data, batches
+        self.settings, self.batch_size, self.seed, self.folder = settings, batch_size, seed, folder
+        self.accelerator = accelerator
+        self.labels = labels
+        self.device_labels = torch.from_numpy(labels).to(accelerator.device)
+        self.loss = make_loss(labels[data.train], num_classes, settings).to(accelerator.device)
+        self.mixup = make_mixup(settings, num_classes)
+        self.average = ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True) if settings.ema_decay else None
+        self.wrapped, self.optimizer = accelerator.prepare(network, make_optimizer(network, settings))
+        self.steps_per_epoch = max(1, len(data.train) // (batch_size * accelerator.num_processes))
+        self.schedule = make_schedule(self.optimizer, settings, self.steps_per_epoch)
+        self.progress = Progress()
+
+    @property
+    def candidate(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where averaging is on."""
+        return self.average.module if self.average is not None else self.network
+
+    def run(self, on_epoch: Callable[[EpochRow], None], on_images: Callable[[int], None]) -> nn.Module:
+        """Train from the last checkpoint, or the beginning, to the end; return the chosen network.
+
+        Args:
+            on_epoch: called with each finished epoch's row, earlier ones of a resumed fold included.
+            on_images: called with the number of images after each step.
+
+        Raises:
+            TrainingError: the loss is no longer finite; names fold, epoch and step.
+        """
+        self._restore()
+        for row in self.progress.history:
+            on_epoch(row)
+        while self.progress.epoch < self.settings.epochs and not self._exhausted():
+            on_epoch(self._one_epoch(self.progress.epoch, on_images))
+            self._save()
+        return self._chosen_network()
+
+    def _exhausted(self) -> bool:
+        return 0 < self.settings.patience <= self.progress.epochs_without_gain and len(self.data.validation) > 0
+
+    def _one_epoch(self, epoch: int, on_images: Callable[[int], None]) -> EpochRow:
+        started = time.perf_counter()
+        # Dropout, stochastic depth and mixup draw from here, so an epoch is the same whether or not it was resumed.
+        torch.manual_seed(item_seed(self.seed, epoch, "torch"))
+        np.random.seed(item_seed(self.seed, epoch, "mixup"))  # timm's mixup draws from it
+        train_loss = self._train(epoch, on_images)
+        elapsed = time.perf_counter() - started
+        row = {
+            "fold": float(self.data.fold),
+            "epoch": float(epoch),
+            "train_loss": train_loss,
+            **self._validate(),
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+            "images_per_second": self.steps_per_epoch * self.batch_size * self.accelerator.num_processes / elapsed,
+        }
+        self.progress.epoch += 1
+        self.progress.history.append(row)
+        if not row["val_loss"] >= self.progress.best_loss:  # without a validation part, NaN: the last epoch is chosen
+            self.progress.chosen, self.progress.best_loss = epoch, row["val_loss"]
+        return row
+
+    def _train(self, epoch: int, on_images: Callable[[int], None]) -> float:
+        """One pass over the training images; returns the mean loss of its steps."""
+        self.wrapped.train()
+        losses: list[torch.Tensor] = []
+        share = self.accelerator.process_index, self.accelerator.num_processes
+        batches = self.batches.training(self.data.train, epoch, self.batch_size, self.seed, share)
+        for step, batch in enumerate(to_device(batches, self.accelerator.device)):
+            images, targets = self.normalise(batch.pixels), self.device_labels[batch.rows]
+            if self.mixup is not None and len(images) % 2 == 0:
+                images, targets = self.mixup(images, targets)
+            with self.accelerator.autocast():
+                loss = self.loss(self.wrapped(images).float(), targets)
+            self.accelerator.backward(loss)
+            if self.settings.clip_grad_norm:
+                self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_grad_norm)
+            global_step = epoch * self.steps_per_epoch + step
+            self.schedule.step_update(global_step)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.average is not None:
+                self.average.update(self.network, step=global_step)
+            losses.append(loss.detach())
+            if (step + 1) % STEPS_BETWEEN_CHECKS == 0:
+                self._check_finite(losses, epoch)
+            on_images(len(batch.rows) * self.accelerator.num_processes)
+        return self._check_finite(losses, epoch)
+
+    def _check_finite(self, losses: list[torch.Tensor], epoch: int) -> float:
+        values = torch.stack(losses).cpu()
+        bad = (~torch.isfinite(values)).nonzero()
+        if len(bad):
+            raise TrainingError(
+                f"fold {self.data.fold}, epoch {epoch}, step {int(bad[0])}: the loss is {float(values[bad[0]])}. "
+                "Lower finetune.learning_rate, set finetune.clip_grad_norm to 1, or set runtime.precision to fp32."
+            )
+        return float(values.mean())
+
+    def _validate(self) -> EpochRow:
+        if len(self.data.validation) == 0:
+            return {"val_loss": math.nan, "val_accuracy": math.nan, "val_f1_macro": math.nan}
+        batches = self.batches.plain(self.data.validation, self.batch_size)
+        logits = predict(self.candidate, self.normalise, batches, self.accelerator).logits
+        probs = torch.from_numpy(logits).double().softmax(1).numpy()
+        truth, predicted = self.labels[self.data.validation], probs.argmax(1)
+        return {
+            "val_loss": float(log_loss(truth, probs, labels=range(probs.shape[1]))),
+            "val_accuracy": float(accuracy_score(truth, predicted)),
+            "val_f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        }
+
+    def _save(self) -> None:
+        """Write the chosen weights if they are new, then the checkpoint that names them, then drop older ones."""
+        self.accelerator.wait_for_everyone()
+        if not self.accelerator.is_main_process:
+            return
+        parts = {"network": model_tensors(self.network), "optimizer": optimizer_tensors(self._bare_optimizer())}
+        if self.average is not None:
+            parts["average"] = model_tensors(self.average.module)
+        chosen = self._chosen_file()
+        if len(self.data.validation) and not chosen.is_file():
+            save_checkpoint(chosen, {"network": model_tensors(self.candidate)}, {})
+        save_checkpoint(self.folder / "checkpoint.safetensors", parts, vars(self.progress))
+        for old in self.folder.glob("chosen-*.safetensors"):
+            if old != chosen:
+                old.unlink()
+
+    def _restore(self) -> None:
+        path = self.folder / "checkpoint.safetensors"
+        if not path.is_file():
+            for stale in self.folder.glob("chosen-*.safetensors"):
+                stale.unlink()
+            return
+        parts, facts = load_checkpoint(path)
+        self.progress = Progress(**facts)
+        self.network.load_state_dict(parts["network"])
+        restore_optimizer(self._bare_optimizer(), parts["optimizer"])
+        if self.average is not None:
+            self.average.module.load_state_dict(parts["average"])
+        for stale in self.folder.glob("chosen-*.safetensors"):
+            if stale != self._chosen_file():
+                stale.unlink()
+        log.info("fold %d: going on after epoch %d", self.data.fold, self.progress.epoch - 1)
+
+    def _chosen_network(self) -> nn.Module:
+        self.accelerator.wait_for_everyone()
+        if len(self.data.validation):
+            self.candidate.load_state_dict(load_checkpoint(self._chosen_file())[0]["network"])
+        return self.candidate
+
+    def _chosen_file(self) -> Path:
+        return self.folder / f"chosen-{self.progress.chosen}.safetensors"
+
+    def _bare_optimizer(self) -> torch.optim.Optimizer:
+        bare: torch.optim.Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return bare

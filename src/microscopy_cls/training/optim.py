@@ -1,0 +1,56 @@
+"""timm's optimiser, schedule, mixup and averaging, set up from plain numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.data import Mixup  # noqa: TID251  training uses timm's parts
+from timm.optim import create_optimizer_v2  # noqa: TID251
+from timm.scheduler import CosineLRScheduler  # noqa: TID251
+from torch import nn
+
+from microscopy_cls.config.schema import Finetune
+
+
+def make_optimizer(model: nn.Module, settings: Finetune) -> torch.optim.Optimizer:
+    """AdamW, without decay of biases and norms; each layer's rate is `layer_decay` times that of the one above."""
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        model,
+        opt="adamw",
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        layer_decay=settings.layer_decay if settings.layer_decay < 1 else None,
+    )
+    return optimizer
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, settings: Finetune, steps_per_epoch: int) -> CosineLRScheduler:
+    """Linear warm-up, then a half cosine, set a step: a function of the step number alone, so nothing to save."""
+    num_steps = settings.epochs * steps_per_epoch
+    warmup = min(round(settings.warmup_epochs * steps_per_epoch), num_steps - 1)
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=max(1, num_steps - warmup),
+        lr_min=settings.min_learning_rate,
+        warmup_t=warmup,
+        warmup_lr_init=settings.learning_rate / 100,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+
+
+def make_mixup(settings: Finetune, num_classes: int) -> Mixup | None:
+    """Mixup (arXiv:1710.09412) and CutMix (arXiv:1905.04899) by halves where both are on; None where neither is."""
+    if settings.mixup == 0 and settings.cutmix == 0:
+        return None
+    return Mixup(settings.mixup, settings.cutmix, label_smoothing=0.0, num_classes=num_classes)
+
+
+def make_loss(labels: NDArray[np.int64], num_classes: int, settings: Finetune) -> nn.CrossEntropyLoss:
+    """Cross-entropy on indices or, after mixup, on probabilities; class weights have mean 1 over the images."""
+    weight = None
+    if settings.class_weights == "balanced":
+        counts = np.bincount(labels, minlength=num_classes)
+        weight = torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
+    return nn.CrossEntropyLoss(weight=weight, label_smoothing=settings.label_smoothing)

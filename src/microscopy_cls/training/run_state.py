@@ -1,0 +1,141 @@
+"""What a run is, so that the same run is continued and another one starts anew."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from microscopy_cls.config import Config
+from microscopy_cls.errors import DataError
+from microscopy_cls.system.files import read_json, sha256_of_json, write_json
+from microscopy_cls.system.hardware import NumericType
+from microscopy_cls.system.versions import git_commit, software_versions
+
+STATE_FILE = "run_state.json"
+KEPT = {"mlflow.json"}  # the tracking run decides by itself whether it goes on
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Identity and circumstances of a run; `run_state.json` holds these fields.
+
+    Attributes:
+        identity: what decides the result: settings, manifest digest, weights digest.
+        batch_size, precision, num_threads: in use since the run began; a continued run takes them over.
+        seconds: spent so far, by fold.
+    """
+
+    identity: dict[str, Any]
+    device: str
+    batch_size: int
+    precision: NumericType
+    num_threads: int
+    weights: dict[str, Any] = field(default_factory=dict)
+    started: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    fold_seconds: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity."""
+        return sha256_of_json(self.identity)
+
+
+def identity_of(config: Config, manifest_digest: str, weights_digest: str) -> dict[str, Any]:
+    """What decides the result. Where it runs, is logged, or how it is evaluated does not: a night of training is
+    not thrown away because MLflow was switched off.
+    """
+    values = config.model_dump(mode="json", include={"folds", "model", "finetune", "augment"})
+    values["runtime"] = {"seed": config.runtime.seed, "precision": config.runtime.precision}
+    return {**values, "manifest": manifest_digest, "weights": weights_digest}
+
+
+def load_state(folder: Path) -> RunState | None:
+    """The state of the run in `folder`, or None when there is none that can be read."""
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        values = read_json(path)
+        values.pop("fingerprint")
+        values.pop("seconds")
+        return RunState(**values)
+    except (ValueError, TypeError, KeyError):
+        log.warning("%s: cannot be read, so the run starts anew", path)
+        return None
+
+
+def save_state(folder: Path, state: RunState) -> None:
+    """Write `run_state.json`."""
+    facts = {"fingerprint": state.fingerprint, **asdict(state), "seconds": sum(state.fold_seconds.values())}
+    write_json(folder / STATE_FILE, facts)
+
+
+def begin(folder: Path, wanted: RunState, restart: bool) -> tuple[RunState, bool]:
+    """Continue the run in `folder` when it is the same one, otherwise clear the folder.
+
+    Returns:
+        The state to go by, and whether the run is new.
+    """
+    earlier = load_state(folder)
+    if earlier is not None and not restart and earlier.fingerprint == wanted.fingerprint:
+        return replace(earlier, device=wanted.device), False
+    if earlier is not None:
+        why = "asked for by --restart" if restart else "changed: " + "; ".join(_changes(earlier, wanted))
+        log.warning("%s: starting anew (%s)", folder, why)
+    clear(folder)
+    fresh = replace(
+        wanted, started=datetime.now(UTC).isoformat(timespec="seconds"), versions=software_versions(),
+        git_commit=git_commit(Path.cwd()),
+    )  # fmt: skip
+    save_state(folder, fresh)
+    return fresh, True
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run left."""
+    for path in folder.glob("*"):
+        if path.name in KEPT:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def require_finished(folder: Path) -> RunState:
+    """The state of a run whose folds are all there.
+
+    Raises:
+        DataError: there is none, or folds are missing.
+    """
+    state = load_state(folder)
+    if state is None or not state.finished:
+        raise DataError(f"{folder}: holds no finished run. Run `microscopy-cls train` with the same config first.")
+    return state
+
+
+def _changes(earlier: RunState, wanted: RunState) -> list[str]:
+    before, after = _flat(earlier.identity), _flat(wanted.identity)
+    keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    return [f"{key} {_short(before.get(key))} -> {_short(after.get(key))}" for key in keys]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "..."

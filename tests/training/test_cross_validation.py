@@ -1,0 +1,232 @@
+"""Laws of a cross-validation, on eighteen tiny pictures and timm's test network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from microscopy_cls.config import Config, Paths
+from microscopy_cls.dataset.prepare import prepare
+from microscopy_cls.errors import DataError, TrainingError
+from microscopy_cls.tracking import NullTracker
+from microscopy_cls.training import member as member_module
+from microscopy_cls.training.cross_validation import CrossValidation, Images
+from microscopy_cls.training.run_state import load_state, require_finished
+
+
+def config(**finetune: object) -> Config:
+    settings = {"epochs": 2, "batch_size": 4, "validation_fraction": 0.34, "learning_rate": 1e-3} | finetune
+    return Config.model_validate(
+        {
+            "name": "tiny",
+            "data": {"root": "raw", "group_regex": r"(g\d)"},
+            "folds": {"num": 2},
+            "model": {"name": "test_resnet", "weights": "none", "image_size_px": 32},
+            "finetune": settings,
+            "tracking": {"mlflow": False},
+            "runtime": {"device": "cpu", "precision": "fp32"},
+        }
+    )
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A prepared set of two classes, six groups each, three images a group."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, level in {"dark": 60, "light": 180}.items():
+        Path("raw", name).mkdir(parents=True)
+        for number in range(18):
+            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
+            cv2.imwrite(f"raw/{name}/g{number // 3}_{number}.png", pixels)
+    found = Paths("tiny")
+    prepare(config(), found)
+    return found
+
+
+def train(settings: Config, paths: Paths, **options: bool) -> pd.DataFrame:
+    table = CrossValidation(settings, paths, NullTracker(), **options).run()
+    assert table is not None
+    return table
+
+
+def test_every_usable_image_is_predicted_once_by_the_fold_that_tests_it(paths: Paths) -> None:
+    table = train(config(), paths)
+    manifest = Images.load(paths).manifest
+    assert list(table["image_id"]) == list(manifest["image_id"])
+    assert list(table["fold"]) == list(manifest["fold"])
+    probs = table[["prob_dark", "prob_light"]].to_numpy()
+    np.testing.assert_allclose(probs.sum(1), 1)
+    assert list(table["predicted"]) == [("dark", "light")[k] for k in probs.argmax(1)]
+    logits = load_file(paths.runs / "oof_logits.safetensors")["logits"]
+    features = load_file(paths.runs / "oof_features.safetensors")["features"]
+    assert logits.shape == (36, 2)
+    assert len(features) == 36
+    assert (logits.argmax(1) == probs.argmax(1)).all()
+
+
+def test_training_validation_and_test_share_no_group(paths: Paths) -> None:
+    images = Images.load(paths)
+    groups = images.manifest["split_group"]
+    for fold in range(2):
+        data = images.fold(fold, 0.34, 0)
+        parts = [set(groups[rows]) for rows in (data.train, data.validation, data.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 6
+        assert len(data.train) + len(data.validation) + len(data.test) == 36
+
+
+def test_the_same_seed_gives_the_same_answer(paths: Paths) -> None:
+    first = train(config(), paths)
+    pd.testing.assert_frame_equal(first, train(config(), paths, restart=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5}, {"validation_fraction": 0}])
+def test_an_interrupted_run_ends_with_the_same_table(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, options: dict[str, float]
+) -> None:
+    settings = config(epochs=3, **options)
+    whole = train(settings, paths)
+    save = member_module.MemberTrainer._save
+    for stop_after in (1, 2, 4):  # saved epochs before the power fails; the last one lies in the second fold
+        saved = 0
+
+        def failing(self: member_module.MemberTrainer, limit: int = stop_after) -> None:
+            nonlocal saved
+            save(self)
+            saved += 1
+            if saved == limit:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(member_module.MemberTrainer, "_save", failing)
+            with pytest.raises(KeyboardInterrupt):
+                train(settings, paths, restart=True)
+        resumed = train(settings, paths)
+        pd.testing.assert_frame_equal(whole, resumed, check_exact=True)
+
+
+def test_a_finished_run_is_not_trained_again(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train(config(), paths)
+    monkeypatch.setattr(CrossValidation, "_train_fold", lambda *_: pytest.fail("trained again"))
+    pd.testing.assert_frame_equal(first, train(config(), paths))
+
+
+@pytest.mark.parametrize("change", ["config", "manifest"])
+def test_another_config_or_manifest_starts_anew_and_says_what_changed(
+    paths: Paths, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    train(config(), paths)
+    before = load_state(paths.runs)
+    if change == "manifest":
+        next(Path("raw/dark").iterdir()).unlink()
+        prepare(config(), paths)
+    settings = config(epochs=1) if change == "config" else config()
+    with caplog.at_level(logging.WARNING):
+        train(settings, paths)
+    after = load_state(paths.runs)
+    assert before is not None
+    assert after is not None
+    assert before.fingerprint != after.fingerprint
+    assert "starting anew" in caplog.text
+    assert ("finetune.epochs 2 -> 1" if change == "config" else "manifest") in caplog.text
+
+
+def test_another_weights_file_starts_anew(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
+    from microscopy_cls.model import get_model
+    from microscopy_cls.model.bundle import save_weights
+
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_weights(Path("start.safetensors"), get_model("test_resnet", 2, "none").state_dict())
+        values = config(epochs=1).model_dump() | {"model": {"name": "test_resnet", "weights": "start.safetensors"}}
+        values["model"]["image_size_px"] = 32
+        train(Config.model_validate(values), paths)
+    assert "starting anew (changed: weights" in caplog.text
+
+
+def test_where_and_how_it_is_logged_does_not_change_what_a_run_is(paths: Paths) -> None:
+    train(config(), paths)
+    before = load_state(paths.runs)
+    values = config().model_dump(mode="json")
+    values["evaluate"]["target_coverage"] = 0.8
+    values["tracking"]["uri"] = "elsewhere"
+    values["runtime"]["workers"] = 1
+    train(Config.model_validate(values), paths)
+    assert load_state(paths.runs) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Poisoned(torch.nn.CrossEntropyLoss):
+        def forward(self, scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return super().forward(scores, targets) * float("nan")
+
+    monkeypatch.setattr(member_module, "make_loss", lambda *_: Poisoned())
+    with pytest.raises(TrainingError, match=r"fold 0, epoch 0, step 0: the loss is nan\. Lower finetune.learning_rate"):
+        train(config(), paths)
+
+
+def test_training_stops_early_when_the_validation_loss_no_longer_falls(paths: Paths) -> None:
+    train(config(epochs=30, patience=1, learning_rate=1e-9, min_learning_rate=0), paths)
+    curves = pd.read_csv(paths.curves)
+    assert (curves.groupby("fold").size() < 30).all()
+    assert (curves.groupby("fold")["chosen"].sum() == 1).all()
+
+
+def test_the_chosen_epoch_has_the_lowest_validation_loss_or_is_the_last_without_validation(paths: Paths) -> None:
+    train(config(epochs=4), paths)
+    for _, rows in pd.read_csv(paths.curves).groupby("fold"):
+        assert rows.loc[rows["chosen"] == 1, "val_loss"].item() == rows["val_loss"].min()
+    train(config(epochs=2, validation_fraction=0), paths)
+    for _, rows in pd.read_csv(paths.curves).groupby("fold"):
+        assert rows.loc[rows["chosen"] == 1, "epoch"].item() == 1
+
+
+def test_folds_can_be_trained_one_at_a_time(paths: Paths) -> None:
+    whole = train(config(), paths)
+    assert CrossValidation(config(), paths, NullTracker(), restart=True).run(1) is None
+    with pytest.raises(DataError, match="holds no finished run"):
+        require_finished(paths.runs)
+    table = CrossValidation(config(), paths, NullTracker()).run(0)
+    assert table is not None
+    pd.testing.assert_frame_equal(whole, table, check_exact=True)
+    assert not list(paths.runs.rglob("ch*.safetensors")), "checkpoints of finished folds are dropped"
+
+
+def test_the_automatic_batch_leaves_enough_steps_in_an_epoch(paths: Paths) -> None:
+    train(config(batch_size="auto", epochs=1), paths)
+    state = json.loads((paths.runs / "run_state.json").read_text())
+    assert state["batch_size"] == 4
+    assert state["precision"] == "fp32"
+    assert state["num_threads"] == torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_same_command_ends_with_the_same_table(paths: Paths) -> None:
+    config_file = Path("tiny.yaml")
+    config_file.write_text(json.dumps(config(epochs=6).model_dump(mode="json")))
+    command = [sys.executable, "-m", "microscopy_cls", "train", "-c", str(config_file)]
+    subprocess.run(command, check=True, capture_output=True)
+    whole = pd.read_parquet(paths.oof)
+    process = subprocess.Popen([*command, "--restart"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    checkpoint = paths.runs / "fold_0" / "checkpoint.safetensors"
+    while not checkpoint.is_file() and process.poll() is None:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not paths.oof.is_file()
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "going on after epoch" in again.stderr
+    pd.testing.assert_frame_equal(whole, pd.read_parquet(paths.oof), check_exact=True)
