@@ -1,0 +1,129 @@
+"""The commands: parse, load the config, one library call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microscopy_cls.cli.main import ConfigPath, Overrides, command
+from microscopy_cls.config import Config, Paths, load_config
+
+if TYPE_CHECKING:
+    from microscopy_cls.tracking import Tracker
+
+
+@command
+def sample(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to draw.")],
+    seed: Annotated[int, typer.Option(help="Other pictures for another seed.")] = 0,
+    faults: Annotated[str, typer.Option(help="Planted faults: all or none.")] = "all",
+) -> None:
+    """Draw the demo sets: organism micrographs, chest-scan phantoms, one slide."""
+    from microscopy_cls.samples import draw_samples
+
+    if faults not in {"all", "none"}:
+        raise typer.BadParameter(f"{faults}: choose all or none", param_hint="--faults")
+    for name, num_files in draw_samples(out, seed=seed, faults=faults == "all").items():
+        typer.echo(f"{out / name}: {num_files} files")
+
+
+@command
+def prepare(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Find, read, verify and hash the images, find duplicates, divide into folds, cache the pixels."""
+    from microscopy_cls.dataset.prepare import prepare as run
+
+    settings, paths = _load(config, overrides)
+    prepared = run(settings, paths)
+    usable = prepared.counts.get("ok", 0)
+    others = [f"{count} {status}" for status, count in prepared.counts.items() if status != "ok"]
+    if prepared.num_ignored:
+        others.append(f"{prepared.num_ignored} ignored (no image's ending, or in no class folder)")
+    groups = prepared.manifest.loc[prepared.manifest["fold"] >= 0, "split_group"].nunique()
+    typer.echo(
+        f"{usable} usable images in {groups} groups, {settings.folds.num} folds" + "".join(f"; {o}" for o in others)
+    )
+    typer.echo(f"manifest: {paths.manifest}")
+
+
+@command
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Only this fold.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier command left.")] = False,
+) -> None:
+    """Fine-tune every fold; picks up where it stopped."""
+    settings, paths = _load(config, overrides)
+    if fold is not None and fold >= settings.folds.num:
+        raise typer.BadParameter(f"{fold}: folds are 0 to {settings.folds.num - 1}", param_hint="--fold")
+    from microscopy_cls.training.cross_validation import CrossValidation
+
+    table = CrossValidation(settings, paths, _tracker(settings, paths), restart=restart).run(fold)
+    if table is None:
+        typer.echo(f"fold {fold} is done; others are not yet")
+    else:
+        right = (table["label"] == table["predicted"]).mean()
+        typer.echo(f"{len(table)} images predicted out of fold, {right:.1%} right: {paths.oof}")
+
+
+@command
+def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Out-of-fold metrics with intervals; assembles and registers the bundle."""
+    from microscopy_cls.evaluation.evaluate import evaluate as run
+
+    settings, paths = _load(config, overrides)
+    state = _finished_run(paths)
+    metrics = run(settings, paths, _tracker(settings, paths), state)
+    for name in ("accuracy", "f1_macro"):
+        figure = metrics[name]
+        typer.echo(f"{name} {figure['value']:.3f} [{figure['ci_low']:.3f}, {figure['ci_high']:.3f}]")
+    typer.echo(f"metrics: {paths.metrics}\nmodel: {paths.bundle}")
+
+
+@command
+def report(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Write one self-contained page."""
+    from microscopy_cls.reporting import write_report
+
+    settings, paths = _load(config, overrides)
+    _finished_run(paths)
+    page = write_report(settings, paths)
+    with _tracker(settings, paths) as tracker:
+        tracker.resume()
+        tracker.log_artifact(page)
+    typer.echo(f"report: {page}")
+
+
+@command
+def promote(
+    name: Annotated[str, typer.Argument(help="The registered model: the config's name.")],
+    version: Annotated[int | None, typer.Option(help="This version instead of the candidate.")] = None,
+    uri: Annotated[str, typer.Option(help="MLflow's store.")] = "sqlite:///mlflow.db",
+) -> None:
+    """Give the registered candidate the alias champion."""
+    from microscopy_cls.tracking import promote as run
+
+    typer.echo(f"{name} version {run(uri, name, version)} is now the champion: models:/{name}@champion")
+
+
+def _load(config: Path, overrides: list[str] | None) -> tuple[Config, Paths]:
+    settings = load_config(config, overrides or [])
+    return settings, Paths(settings.name)
+
+
+def _tracker(settings: Config, paths: Paths) -> Tracker:
+    from microscopy_cls.tracking import open_tracker
+
+    return open_tracker(
+        enabled=settings.tracking.mlflow, uri=settings.tracking.uri, experiment=settings.name, run_dir=paths.runs
+    )
+
+
+def _finished_run(paths: Paths) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from microscopy_cls.training.run_state import require_finished
+
+    return asdict(require_finished(paths.runs))
