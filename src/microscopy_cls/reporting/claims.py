@@ -1,0 +1,133 @@
+"""Sentences: what was measured, and what the figures do and do not claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from microscopy_cls.config import Config
+from microscopy_cls.reporting.inputs import Inputs
+from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, shortened, shown
+from microscopy_cls.reporting.tables import ClassRow
+
+FEW_GROUPS = 30  # below, one group more or less moves a class's recall by over three points
+NUM_NAMED = 8
+NUM_NAME_CHARS = 40
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One remark: a title and its explanation."""
+
+    title: str
+    text: str
+
+
+def measured(inputs: Inputs) -> str:
+    """On what, how, and where the intervals come from."""
+    metrics = inputs.metrics
+    groups = int(metrics.get("num_groups") or 0)
+    interval = metrics.get("interval") or {}
+    level = f"{100 * (finite(interval.get('level')) or 0.95):g}{PERCENT}"
+    how = f"{count(int(interval['resamples']))} bootstrap resamples" if interval.get("resamples") else "bootstrap"
+    folds, size = counted(int(metrics.get("num_folds") or 0), "fold"), counted(inputs.num_images, "image")
+    if inputs.grouped:
+        return (
+            f"{folds}, no group in two of them; {size} in {counted(groups, 'group')}. Each image is predicted once, by "
+            f"a model that was trained on no image of its group. {level} intervals by {how} over groups."
+        )
+    return (
+        f"{folds}; {size}, no groups declared. Each image is predicted once, by a model that was not trained on it. "
+        f"{level} intervals by {how} over images."
+    )
+
+
+def compared(inputs: Inputs, classes: Sequence[ClassRow]) -> str | None:
+    """What always naming the largest class would give, and whether the model is clearly better."""
+    majority = finite(inputs.metrics.get("majority_accuracy"))
+    if majority is None or not classes:
+        return None
+    largest = max(classes, key=lambda row: row.num_images)
+    sentence = (
+        f"For comparison: always answering “{_quoted(largest.name)}” would be right for {shown(majority, 'percent')}."
+    )
+    accuracy = Estimate.read(inputs.metrics.get("accuracy"), "percent")
+    if accuracy.low is not None and accuracy.low <= majority:
+        sentence += " The interval of the accuracy reaches down to that: the model is not shown to be better."
+    return sentence
+
+
+def _quoted(name: str) -> str:
+    """A class name inside a sentence: not longer than it, and its writing direction kept from the rest."""
+    return f"\u2068{shortened(name, NUM_NAME_CHARS)}\u2069"
+
+
+def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[Claim]:
+    """The remarks that apply to this run."""
+    remarks = [
+        Claim(
+            "Same source only.",
+            "The figures hold for new images made as these were: same instruments, preparation and labelling. "
+            "They say nothing about another laboratory; only an external test set would.",
+        ),
+        _grouping(inputs),
+        _choice(config),
+        Claim(
+            "What the intervals cover.",
+            "The chance in which images were collected. Not the chance in training (another random seed gives "
+            "slightly other figures), and not wrong labels.",
+        ),
+        _few(classes, inputs),
+        _kept_out(inputs),
+        Claim(
+            "Research software.",
+            "Not a medical device, not validated for diagnosis or for decisions about patients.",
+        ),
+    ]
+    return [remark for remark in remarks if remark is not None]
+
+
+def _grouping(inputs: Inputs) -> Claim:
+    if inputs.grouped:
+        return Claim(
+            "Groups are kept apart.",
+            "Images of one declared group (patient, slide, day) are never on both sides of a fold. "
+            "The figures are for new groups, as far as the declared ones are the right ones.",
+        )
+    return Claim(
+        "No groups were declared.",
+        "Images of one specimen, slide or patient may be on both sides of a fold, and the figures then be too good. "
+        "If such groups exist, name them (data.group_regex or data.columns.group) and run again.",
+    )
+
+
+def _choice(config: Config) -> Claim:
+    fraction, epochs = config.finetune.validation_fraction, counted(config.finetune.epochs, "epoch")
+    if fraction:
+        part = f"{100 * fraction:g}{PERCENT} of its training images"
+        how = f"Each fold’s epoch was chosen on {part}, not on the fold that is reported."
+    else:
+        how = f"The schedule was fixed ({epochs}, the last one taken), so the reported folds chose nothing."
+    return Claim(
+        "Chosen without the reported folds.",
+        f"{how} If several configurations were tried, the best one’s figures are a little too good all the same.",
+    )
+
+
+def _few(classes: Sequence[ClassRow], inputs: Inputs) -> Claim | None:
+    few = sorted((row for row in classes if row.num_groups < FEW_GROUPS), key=lambda row: row.num_groups)
+    if not few:
+        return None
+    unit = "groups" if inputs.grouped else "images"
+    named = ", ".join(f"{_quoted(row.name)} ({row.num_groups})" for row in few[:NUM_NAMED])
+    more = f" and {len(few) - NUM_NAMED} more" if len(few) > NUM_NAMED else ""
+    return Claim(f"Few {unit}.", f"{named}{more}: below {FEW_GROUPS} {unit} a class’s own figures are uncertain.")
+
+
+def _kept_out(inputs: Inputs) -> Claim | None:
+    usable = inputs.usable
+    num_kept = int((~usable["image_id"].isin(inputs.oof["image_id"])).sum())
+    if not num_kept:
+        return None
+    text = f"{counted(num_kept, 'usable image')} (the test split) took no part in training and in the figures here."
+    return Claim("Kept out.", text)
