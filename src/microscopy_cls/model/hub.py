@@ -90,6 +90,7 @@ def fetch_url(url: str) -> Path:
                     shutil.copyfileobj(answer, handle)
                 _check_length(url, temporary, expected)
     except urllib.error.HTTPError as error:
+        error.close()  # it is the open answer as well
         raise WeightsError(f"{url}: the server answers {error.code} ({error.reason}). {_ways(url, target)}") from error
     except (OSError, HTTPException) as error:
         raise _url_unreachable(url, target, f"it cannot be fetched ({error})") from error
