@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from microscopy_cls.cli.main import command
+from microscopy_cls.cli.text import wrapped
 from microscopy_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     from microscopy_cls.dataset.propose import Proposal
 
-WIDTH = 100  # columns of text
 STAGES = ("prepare", "train", "evaluate", "report")
 
 
@@ -49,15 +48,13 @@ def _summary(source: Path, target: Path, proposal: Proposal) -> str:
     """What was found, what to look at, what to run."""
     config = proposal.config.name
     lines = [f"{source}", ""]
-    lines += [line for topic, sentence in proposal.findings for line in _row(topic, sentence)]
+    for topic, sentence in proposal.findings:
+        lines += wrapped(sentence, f"  {topic:<11}", " " * 13)
     for caution in proposal.cautions:
-        lines += ["", *textwrap.wrap(caution, WIDTH, initial_indent="! ", subsequent_indent="  ")]
+        sentence, *commands = caution.splitlines()
+        lines += ["", *wrapped(sentence, "! ", "  "), *(f"    {line}" for line in commands)]
     lines += ["", f"Written: {target}. Read it: each choice is explained, and guesses are called guesses.", ""]
     lines += ["Run next", *(f"  microscopy-cls {stage} -c {target.as_posix()}" for stage in STAGES), ""]
     lines += ["or all of them with DVC: add to params.yaml, under `datasets:`"]
     lines += [f"  {config}:", f"    data: {proposal.dvc_data.as_posix()}", "and run", f"  dvc repro report@{config}"]
     return "\n".join(lines)
-
-
-def _row(topic: str, sentence: str) -> list[str]:
-    return textwrap.wrap(sentence, WIDTH, initial_indent=f"  {topic:<11}", subsequent_indent=" " * 13)

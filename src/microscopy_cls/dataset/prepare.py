@@ -90,7 +90,9 @@ def _folds(manifest: pd.DataFrame, config: Config) -> NDArray[np.int64]:
     folds = np.full(len(manifest), -1)
     usable = manifest[(manifest["status"] == "ok") & (manifest["split"] == "train")]
     if usable.empty:
-        raise DataError("no usable training image is left; see the statuses above and data.columns.split")
+        counts = (manifest["split"] + " " + manifest["status"]).value_counts()
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        raise DataError(f"no usable training image is left ({listed}). Correct data.columns.split or the labels.")
     names = usable[["image_id", "label", "split_group"]].to_numpy(dtype=object)
     image_ids, labels, groups = names.T
     folds[usable.index] = assign_folds(image_ids, labels, groups, config.folds.num, config.folds.seed)
@@ -106,6 +108,9 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
         if len(rows):
             example = f"{rows['image_id'].iloc[0]}: {rows['error'].iloc[0]}"
             log.warning("%d files set aside as %s, for example %s", len(rows), status, example)
+    lost = sorted(set(manifest["label"]) - set(manifest.loc[manifest["status"] == "ok", "label"]))
+    if lost:
+        log.warning("no file of these classes is usable, so the model will not know them: %s", ", ".join(lost))
     if not listing.grouped:
         log.warning(
             "no groups are declared: images of one patient, slide or day may end up on both sides of a fold and the "

@@ -91,7 +91,7 @@ def _hidden(relative: Path) -> bool:
 
 
 def _from_table(table: Path, root: Path | None, columns: Columns) -> pd.DataFrame:
-    frame = _read_table(table)
+    frame = read_table(table)
     wanted = {name: column for name, column in columns.model_dump().items() if column is not None}
     missing = [column for column in wanted.values() if column not in frame.columns]
     if missing:
@@ -116,7 +116,12 @@ def _texts(column: pd.Series) -> pd.Series:
     return column.astype("string").fillna("").astype(str).str.strip()
 
 
-def _read_table(table: Path) -> pd.DataFrame:
+def read_table(table: Path) -> pd.DataFrame:
+    """Read CSV, TSV (every cell as text) or Parquet.
+
+    Raises:
+        DataError: it is missing or no table.
+    """
     try:
         if table.suffix.lower() in {".parquet", ".pq"}:
             return pd.read_parquet(table)

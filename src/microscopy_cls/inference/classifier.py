@@ -17,6 +17,7 @@ from microscopy_cls.images import fit_square
 from microscopy_cls.model.bundle import BundleInfo, load_member, read_bundle
 from microscopy_cls.model.forward import features_and_logits
 from microscopy_cls.model.preprocess import Normalise
+from microscopy_cls.tracking import bundle_dir_of
 
 BATCH_SIZE = 16
 
@@ -115,3 +116,20 @@ def _batches(squares: Sequence[NDArray[np.uint8]]) -> Iterator[torch.Tensor]:
     for start in range(0, len(squares), BATCH_SIZE):
         part = np.stack(squares[start : start + BATCH_SIZE])
         yield torch.from_numpy(part)
+
+
+def load(model: str | Path, *, uri: str = "sqlite:///mlflow.db") -> Classifier:
+    """Open a model for classification.
+
+    Args:
+        model: a bundle's folder, or an MLflow address such as `models:/<name>@champion` or `runs:/<id>/model`.
+        uri: MLflow's store, for addresses.
+
+    Raises:
+        BundleError: there is no bundle, or a damaged one.
+        TrackingError: the store does not know the address or cannot be reached.
+    """
+    address = str(model)
+    if address.startswith(("models:/", "runs:/")):
+        return load_classifier(bundle_dir_of(address, uri))
+    return load_classifier(Path(model))

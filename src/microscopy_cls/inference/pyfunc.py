@@ -49,11 +49,11 @@ class ServedClassifier:
         images = [self._decode(text) for text in model_input[COLUMN]]
         readable = [place for place, image in enumerate(images) if not isinstance(image, str)]
         answers = self._classifier.predict([image for image in images if not isinstance(image, str)])
-        table = answers.drop(columns="path").set_axis(readable).reindex(range(len(images)))
+        table = answers.drop(columns="path").astype(object).set_axis(readable).reindex(range(len(images)))
         for place, image in enumerate(images):
             if isinstance(image, str):
                 table.loc[place, ["status", "error"]] = ["failed", image]
-        return table.set_axis(model_input.index)
+        return table.where(table.notna(), None).set_axis(model_input.index)  # JSON has null, but no NaN
 
     def _decode(self, text: object) -> NDArray[np.uint8] | str:
         """RGB pixels (h, w, 3), read as in training, or the reason why there are none."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def metadata_columns(frame: pd.DataFrame, taken: Sequence[str]) -> tuple[str, ..
     return tuple(name for name in names if frame[name].nunique() >= 2)
 
 
-def _by_words(names: Sequence[str], words: Sequence[str], loose: bool = False) -> list[str]:
+def _by_words(names: Iterable[str], words: Sequence[str], loose: bool = False) -> list[str]:
     """Column names that are or hold one of the words: whole names first, then in the order of the words.
 
     With `loose` the other names follow.
@@ -136,7 +137,7 @@ def _root_of(values: pd.Series, folder: Path) -> Path | None:
     """The folder from which most values are files: the table's, the working directory, or one below the table's."""
     paths = [value.replace("\\", "/") for value in values[values != ""]]
     probed = [paths[row] for row in np.linspace(0, len(paths) - 1, min(NUM_PROBED, len(paths)), dtype=int)]
-    for root in (folder, Path(), *_folders_with(probed[0], folder)):
+    for root in chain((folder, Path()), _folders_with(probed[0], folder)):
         if sum((root / path).is_file() for path in probed) >= MIN_FOUND * len(probed):
             return root
     return None
@@ -150,5 +151,5 @@ def _folders_with(path: str, folder: Path) -> Iterator[Path]:
             yield Path(parent)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names))
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microscopy_cls.config.schema import Data
+from microscopy_cls.dataset.intake.notes import NUM_SHOWN, count
 from microscopy_cls.dataset.sources import Listing, list_files
 from microscopy_cls.errors import DataError
 from microscopy_cls.images import IMAGE_SUFFIXES
@@ -20,8 +21,6 @@ TRAIN_NAMES = ("train", "training", "trainset")
 TEST_NAMES = ("test", "testing", "testset")
 SPLIT_NAMES = (*TRAIN_NAMES, *TEST_NAMES, "val", "valid", "validation", "dev", "holdout")
 
-NUM_SHOWN = 3  # examples in a message
-
 
 def list_class_folders(root: Path) -> Listing:
     """The images of a folder per class.
@@ -32,6 +31,9 @@ def list_class_folders(root: Path) -> Listing:
     try:
         listing = list_files(Data(root=root))
     except DataError:
+        folders = [Path(parent, name) for parent, names, _ in os.walk(root) for name in names]
+        if not all(os.access(folder, os.R_OK | os.X_OK) for folder in folders):
+            raise
         raise _nothing_in_class_folders(root) from None
     names = sorted(set(listing.files["label"]))
     splits = [name for name in names if name.lower() in SPLIT_NAMES]
@@ -69,37 +71,32 @@ def tables_in(folder: Path) -> list[Path]:
 
 def _nothing_in_class_folders(root: Path) -> DataError:
     endings = Counter(path.suffix.lower() for path in root.iterdir() if path.is_file())
-    num_flat = sum(count for ending, count in endings.items() if ending in IMAGE_SUFFIXES)
+    num_flat = sum(number for ending, number in endings.items() if ending in IMAGE_SUFFIXES)
     if num_flat:
         return _flat(root, num_flat)
     found = Counter(Path(name).suffix.lower() or name for _, _, names in os.walk(root) for name in names)
-    linked = [path.name for path in root.iterdir() if path.is_symlink() and path.is_dir()]
-    if linked:
-        return DataError(
-            f"{root}: {', '.join(linked[:NUM_SHOWN])} are links to folders, which are not entered. Copy or move the "
-            "folders there, or list the files in a table."
-        )
     if not found:
         return DataError(f"{root}: is empty. Put a folder of images per class into it.")
     archive = next((path for path in sorted(root.iterdir()) if path.suffix.lower() in ARCHIVE_SUFFIXES), None)
     if archive is not None:
         return DataError(f"{root}: holds the archive {archive.name}. Unpack it: {_command(_unpacked(archive))}")
-    listed = ", ".join(f"{count} {ending}" for ending, count in found.most_common(NUM_SHOWN))
+    listed = ", ".join(f"{number} {ending}" for ending, number in found.most_common(NUM_SHOWN))
     return DataError(
-        f"{root}: holds no images that can be trained on; it holds {listed}. "
+        f"{root}: holds no images that can be trained on, but {listed}. "
         f"Readable endings: {', '.join(sorted(IMAGE_SUFFIXES))}. Convert the images, and keep a folder per class."
     )
 
 
 def _flat(root: Path, num_images: int) -> DataError:
-    tables = tables_in(root)
+    images = count(num_images, "image")
+    tables = tables_in(root) or tables_in(root.parent)
     if tables:
         return DataError(
-            f"{root}: holds {num_images} images without class folders, and a table beside them. "
-            f"If the table names their classes: {_command(tables[0])}"
+            f"{root}: holds {images} without class folders. If the table {tables[0].name} names their classes: "
+            f"{_command(tables[0])}"
         )
     return DataError(
-        f"{root}: holds {num_images} images without class folders, so that nothing says which class each belongs to. "
+        f"{root}: holds {images} without class folders, so that nothing says which class each belongs to. "
         f"Move them into a folder per class ({root}/<class>/<image>), or write a table {root / 'labels.csv'} with the "
         f"columns path,label[,group,split] and run: {_command(root / 'labels.csv')}"
     )
@@ -111,9 +108,9 @@ def _splits(root: Path, names: Sequence[str]) -> DataError:
     external = f", then set data.test: {(root / test).as_posix()} in the config" if test else ""
     return DataError(
         f"{root}: its folders {', '.join(names)} are parts of a split, not classes. Two ways to use them:\n"
-        f"  learn from one part: {_command(root / train, name=root.resolve().name)}{external}. Cross-validation\n"
+        f"  learn from one part: {_command(root / train)}{external}. Cross-validation\n"
         "    chooses its own validation images: a folder of them can be merged into the training folder.\n"
-        f"  use all parts: write a table {root / 'labels.csv'} with the columns path,label,split (train or test, where\n"
+        f"  use all parts: write a table {root / 'labels.csv'} with the columns path,label,split (train or test;\n"
         f"    validation images count as train) and run: {_command(root / 'labels.csv')}"
     )
 
@@ -123,7 +120,7 @@ def _single_folder(root: Path, name: str, image_ids: Sequence[str]) -> DataError
     if len(below) > 1:
         return DataError(
             f"{root}: holds one folder, {name}, so that there is only one class. The classes seem to lie below it: "
-            f"{_command(root / name, name=root.resolve().name)}"
+            f"{_command(root / name)}"
         )
     tables = tables_in(root)
     hint = f"If the table beside it names the classes: {_command(tables[0])}" if tables else (
@@ -136,6 +133,5 @@ def _unpacked(archive: Path) -> Path:
     return archive.with_name(archive.name.split(".")[0])
 
 
-def _command(source: Path, name: str | None = None) -> str:
-    words = ["microscopy-cls", "init", source.as_posix()] + (["--name", name] if name else [])
-    return f"`{shlex.join(words)}`"
+def _command(source: Path) -> str:
+    return f"`{shlex.join(['microscopy-cls', 'init', source.as_posix()])}`"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 MIN_MEAN_GROUP_SIZE = 1.5  # below it nearly every image would be its own group: a running number, not a group
+MIN_REPEATS = 1.1  # images of one class in a group, on average; a number that starts anew in each class gives 1
 
 # From coarse to fine: the images of a patient lie on slides. One image a class and person still is a group of images
 # that belong together; one sample or slide number in each class folder is a running number.
@@ -95,4 +96,4 @@ def _capture(image_ids: pd.Series, regex: str) -> pd.Series | None:
 
 def _repeats_within_class(groups: pd.Series, labels: pd.Series) -> bool:
     """Whether groups hold several images of one class, unlike a number that starts anew in each class folder."""
-    return len(groups) >= MIN_MEAN_GROUP_SIZE * len(set(zip(groups, labels, strict=True)))
+    return len(groups) >= MIN_REPEATS * len(set(zip(groups, labels, strict=True)))
