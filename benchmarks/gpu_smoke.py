@@ -57,9 +57,8 @@ def main() -> None:
             assert whole.logits.shape == parts.logits.shape == (16, NUM_CLASSES)
             assert np.isfinite(parts.logits).all()
             gap = np.abs(whole.logits - parts.logits).max()
-            print(
-                f"settings {number}: right {(parts.logits.argmax(1) == labels[80:]).mean():.2f}, resumed differs by {gap:.3g}"
-            )
+            right = (parts.logits.argmax(1) == labels[80:]).mean()
+            print(f"settings {number}: right {right:.2f}, resumed differs by {gap:.3g}")
     print("every CUDA branch ran")
 
 

@@ -136,6 +136,6 @@ def test_merging_does_not_depend_on_the_order_of_rows_and_keeps_their_index(seed
 
 
 def test_merging_twice_changes_nothing_more() -> None:
-    groups, clusters = pd.Series(list("abbccde")), pd.Series(list("112233") + [""])
+    groups, clusters = pd.Series(list("abbccde")), pd.Series([*"112233", ""])
     once = merge_groups(groups, clusters)
     assert merge_groups(once, clusters).equals(once)

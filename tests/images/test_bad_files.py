@@ -212,13 +212,23 @@ def test_the_file_system_says_no_in_plain_words(tmp_path: Path, monkeypatch: pyt
         assert {name: reason_of(Path(name)) for name in expected} == expected
 
 
-def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "permission denied"),
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+        (MemoryError(), "needs more memory than there is"),
+    ],
+)
+def test_reading_fails_in_plain_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
     def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     (tmp_path / "secret.png").touch()
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert reason_of(tmp_path / "secret.png") == "permission denied"
+    assert reason_of(tmp_path / "secret.png") == reason
 
 
 def test_a_lack_of_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +240,10 @@ def test_a_lack_of_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pillows_own_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # its WebP reader allocates while it opens, and asks this
+    def refuse(*args: object) -> None:
+        raise Image.DecompressionBombError
+
+    monkeypatch.setattr("microscopy_cls.images.raster.read_image_file", refuse)
     assert reason_of(small_files()["webp"]) == "claims more pixels than the reader of WEBP files takes"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 
@@ -160,8 +161,42 @@ def test_a_palette_of_sixteen_or_of_eight_bits(divisor: int) -> None:
 
 
 def test_other_colour_models_are_named() -> None:
-    with pytest.raises(ImageError, match="stores colours as ICCLAB, which is not supported: save it as RGB"):
+    with pytest.raises(ImageError, match="stores colours as ICCLAB, which is not supported: save RGB"):
         decode(tiff(RGB, photometric="icclab"))
+
+
+def with_tag(data: bytes, name: str, value: int) -> bytes:
+    """The file with another (short) value of a tag of its first page."""
+    changed = bytearray(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        offset = file.pages[0].tags[name].valueoffset
+    changed[offset : offset + 2] = value.to_bytes(2, "little")
+    return bytes(changed)
+
+
+def test_a_size_that_is_written_too_large_does_no_harm_where_nothing_is_compressed() -> None:
+    data = tiff(RGB, photometric="rgb")
+    np.testing.assert_array_equal(decode(with_tag(data, "StripByteCounts", 60_000)).pixels, RGB)
+    with pytest.raises(ImageError, match="is truncated"):
+        decode(with_tag(data, "StripByteCounts", 60_000)[:-1])
+
+
+def test_other_compressions_are_named() -> None:
+    with pytest.raises(ImageError, match="is compressed by LERC, which is not supported: save it with Deflate or none"):
+        decode(tiff(RGB, photometric="rgb", compression="lerc"))
+
+
+@pytest.mark.parametrize("tag", ["Compression", "PhotometricInterpretation", "Predictor", "PlanarConfiguration"])
+def test_any_number_in_a_header_gives_pixels_or_an_image_error(
+    tag: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tiff(DEEP, photometric="rgb", compression="zlib", predictor=2)
+    codes = sorted({int(code) for code in tifffile.COMPRESSION} | set(range(20)) | {32767, 65535})
+    for code in codes:
+        with contextlib.suppress(ImageError):
+            decode(with_tag(data, tag, code))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
 
 
 def test_complex_numbers_are_refused() -> None:
@@ -185,12 +220,24 @@ def test_a_page_is_chosen() -> None:
 
 
 def test_a_large_page_is_refused_before_it_is_decoded() -> None:
-    data = bytearray(tiff(DEEP[..., 0], photometric="minisblack"))
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        offset = file.pages[0].tags["ImageWidth"].valueoffset
-    data[offset : offset + 2] = (60_000).to_bytes(2, "little")
+    data = with_tag(tiff(DEEP[..., 0], photometric="minisblack"), "ImageWidth", 60_000)
     with pytest.raises(ImageError, match="claims 60000 x 40 pixels, more than the limit of 2,000,000"):
-        decode(bytes(data), max_pixels=2_000_000)
+        decode(data, max_pixels=2_000_000)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+def test_more_pixels_than_the_data_can_hold_are_refused(compression: str) -> None:
+    values = np.zeros((2000, 48), np.uint16)
+    data = with_tag(tiff(values, photometric="minisblack", compression=compression), "ImageWidth", 65_000)
+    with pytest.raises(ImageError, match="is damaged: claims more pixels than its data can hold"):
+        decode(data)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+def test_an_image_of_one_value_compresses_without_being_suspected(compression: str) -> None:
+    values = np.full((600, 700), 9, np.uint8)
+    data = tiff(values, photometric="minisblack", compression=compression, rowsperstrip=600)
+    assert (decode(data).pixels == 9).all()
 
 
 def test_the_limit_holds_for_tiles_too() -> None:

@@ -205,6 +205,13 @@ def test_folds_can_be_trained_one_at_a_time(paths: Paths) -> None:
     assert not list(paths.runs.rglob("ch*.safetensors")), "checkpoints of finished folds are dropped"
 
 
+def test_folds_that_differ_from_the_prepared_ones_are_refused(paths: Paths) -> None:
+    values = config().model_dump(mode="json")
+    values["folds"]["num"] = 3
+    with pytest.raises(DataError, match=r"is divided into 2 folds, but folds.num is 3. Run prepare again"):
+        CrossValidation(Config.model_validate(values), paths, NullTracker())
+
+
 def test_the_automatic_batch_leaves_enough_steps_in_an_epoch(paths: Paths) -> None:
     train(config(batch_size="auto", epochs=1), paths)
     state = json.loads((paths.runs / "run_state.json").read_text())

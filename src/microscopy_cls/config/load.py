@@ -84,16 +84,15 @@ def _unknown_keys(values: Mapping[str, Any], section: type[BaseModel], prefix: s
 
 
 def _suggestion(prefix: str, key: str) -> str:
+    """The nearest key of the same section, or else of any section, or else all keys of the section."""
     known = all_keys(Config)
-    near = difflib.get_close_matches(f"{prefix}{key}", known, n=1, cutoff=0.6)
-    if not near:
-        ends = {name.rpartition(".")[2]: name for name in known}
-        near = [ends[end] for end in difflib.get_close_matches(key, ends, n=1, cutoff=0.75)]
-    return f" (did you mean {near[0]}?)" if near else f" (known here: {', '.join(_siblings(prefix, known))})"
-
-
-def _siblings(prefix: str, known: Sequence[str]) -> list[str]:
-    return sorted({name.removeprefix(prefix).split(".")[0] for name in known if name.startswith(prefix)})
+    here = {name.removeprefix(prefix): name for name in known if name.startswith(prefix)}
+    here = {end: name for end, name in here.items() if "." not in end}
+    anywhere = {name.rpartition(".")[2]: name for name in known}
+    for names, cutoff in ((here, 0.6), (anywhere, 0.75)):
+        if near := difflib.get_close_matches(key, names, n=1, cutoff=cutoff):
+            return f" (did you mean {names[near[0]]}?)"
+    return f" (known here: {', '.join(sorted(here))})"
 
 
 def all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:

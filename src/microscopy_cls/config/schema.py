@@ -132,7 +132,9 @@ class Runtime(Section):
     """The machine. Device and workers do not change what a run is; they may change the last digits."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field("auto", description="processes that read and augment, or auto")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="processes that read and augment, or auto"
+    )
     precision: Precision = Field("auto", description="auto: bf16 wherever the device gains from it")
     seed: int = Field(0, ge=0, description="initial weights, order and augmentation")
 

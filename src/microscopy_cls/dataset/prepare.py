@@ -116,5 +116,14 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
             "no groups are declared: images of one patient, slide or day may end up on both sides of a fold and the "
             "numbers be too good. Say what must stay together in data.group_regex or data.columns.group."
         )
+    shared = set(manifest.loc[manifest["split"] == "test", "split_group"]) & set(
+        manifest.loc[manifest["fold"] >= 0, "split_group"]
+    )
+    if shared:
+        log.warning(
+            "%d groups lie in both train and test, for example %s: the test is not of new ones",
+            len(shared),
+            min(shared),
+        )
     if config.data.test is not None:
         log.warning("data.test is set, but external test sets are not evaluated yet: it is left untouched")

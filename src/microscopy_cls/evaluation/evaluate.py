@@ -45,7 +45,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     if positive is not None and positive not in classes:
         raise ConfigError(f"evaluate.positive_class {positive}: is none of the classes {', '.join(classes)}")
     oof = pd.read_parquet(paths.oof)
-    groups = trainable(manifest)["split_group"].reset_index(drop=True)
+    groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
     metrics = {"name": config.name} | out_of_fold_metrics(
         oof, groups, classes, resamples=config.evaluate.bootstrap_samples, positive_class=positive
     )
@@ -123,6 +123,9 @@ def _flat_metrics(metrics: Json) -> dict[str, float]:
         folds = [value for value in figure["fold_values"] if value is not None]
         flat |= {name: figure["value"], f"{name}_ci_low": figure["ci_low"], f"{name}_ci_high": figure["ci_high"]}
         flat[f"{name}_std"] = float(np.std(folds, ddof=1)) if len(folds) > 1 else None
+    for name, figure in metrics.get("binary", {}).items():
+        if isinstance(figure, dict):
+            flat[name] = figure["value"]
     for name, row in metrics["per_class"].items():
         flat[f"f1_class_{name}"] = row["f1"]["value"]
     return {name: value for name, value in flat.items() if value is not None}

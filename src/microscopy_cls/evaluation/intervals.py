@@ -48,7 +48,8 @@ def with_intervals(
         num: resamples.
 
     Yields:
-        name, value (...), low (...), high (...), fold values (folds, ...).
+        name, value (...), low (...), high (...), fold values (folds, ...). The interval is stretched to hold the value:
+        resampling itself raises the calibration error.
     """
     every = np.ones((1, len(groups)))
     each = (folds[None, :] == np.unique(folds)[:, None]).astype(np.float64)
@@ -56,4 +57,4 @@ def with_intervals(
     resampled = [scores(weights) for weights in group_resamples(groups, num, seed)]
     for name, value in whole.items():
         low, high = interval(np.concatenate([part[name] for part in resampled]))
-        yield name, value[0], low, high, per_fold[name]
+        yield name, value[0], np.minimum(low, value[0]), np.maximum(high, value[0]), per_fold[name]

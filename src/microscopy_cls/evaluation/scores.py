@@ -100,13 +100,15 @@ def average_precision(positive: NDArray[np.bool_], score: Array, weights: Array)
 def calibration_error(predicted: Predicted, weights: Array) -> Array:
     """Expected calibration error of the top class in bins of equal mass: (b,).
 
-    Naeini et al. 2015, Obtaining well calibrated probabilities; equal mass after Nixon et al. 2019, arXiv:1904.01685.
+    The bins are those of all images, whatever their weights. Equal confidences share a bin, or else the order of the
+    images would count. Naeini et al. 2015, Obtaining well calibrated probabilities; equal mass after Nixon et al. 2019,
+    arXiv:1904.01685.
     """
     confidence = predicted.probs.max(1)
     gap = (predicted.top == predicted.truth) - confidence
     num_bins = min(NUM_BINS, len(gap))
-    rank = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
-    bins = np.eye(num_bins)[rank * num_bins // len(gap)]
+    num_below = np.searchsorted(np.sort(confidence), confidence)
+    bins = np.eye(num_bins)[num_below * num_bins // len(gap)]
     error: Array = np.abs(weights @ (gap[:, None] * bins)).sum(1) / weights.sum(1)
     return error
 
@@ -126,7 +128,8 @@ def _surprise(predicted: Predicted) -> Array:
 
 
 def _ratio(part: Array, whole: Array, empty: float = 0.0) -> Array:
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, empty), where=whole > 0)
+    ratio: Array = np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, empty), where=whole > 0)
+    return ratio
 
 
 def _nanmean(values: Array) -> Array:

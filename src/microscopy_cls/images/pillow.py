@@ -49,7 +49,7 @@ def read_image_file(data: bytes, file_format: str, intensity: Intensity, max_pix
     """Decode any format of this room but TIFF; of animations the first frame.
 
     Raises:
-        UnreadableError: too large, or a JPEG without an end.
+        UnreadableError: too large, a JPEG without an end, or a PNG whose chunks are cut off or fail their checksum.
         OSError, SyntaxError, ValueError: what Pillow and OpenCV raise for a damaged file.
     """
     with muted_warnings():
@@ -101,7 +101,7 @@ def rgb_of(image: Image.Image) -> NDArray[np.uint8]:
         return on_white(rgba[..., :3], rgba[..., 3], num_bits=8)
     if image.mode == "LAB":
         return np.array(ImageCms.applyTransform(image, _lab_to_srgb()))
-    if image.mode == "L":  # OpenCV repeats grey in a third of the time
+    if image.mode == "L":  # OpenCV repeats grey several times faster
         return three_channels(np.asarray(image)[..., None])
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,6 +30,7 @@ _DECODER_ERRORS = (
     AttributeError,
     EOFError,
     Image.DecompressionBombError,
+    ImportError,
     LookupError,
     MemoryError,
     OSError,
@@ -39,6 +41,7 @@ _DECODER_ERRORS = (
     Warning,
     cv2.error,
     struct.error,
+    tifffile.TiffFileError,
     zlib.error,
 )
 
@@ -77,18 +80,23 @@ def decode(
     check_intensity(intensity)
     data, path = (source, name) if isinstance(source, bytes) else (read_bytes(source), source)
     try:
-        kind = file_format(data)
+        return _decode(data, intensity, page, max_pixels)
     except UnreadableError as error:
         raise ImageError(path, str(error)) from error
+
+
+def _decode(data: bytes, intensity: Intensity, page: int, max_pixels: int) -> Decoded:
+    """Decode by the format's reader; whatever goes wrong is an UnreadableError in plain words."""
+    kind = file_format(data)
     try:
         if kind == "TIFF":
             return read_tiff(data, intensity, page, max_pixels)
         check_page(page, 1)
         return read_image_file(data, kind, intensity, max_pixels)
-    except UnreadableError as error:
-        raise ImageError(path, str(error)) from error
+    except UnreadableError:
+        raise
     except _DECODER_ERRORS as error:
-        raise ImageError(path, _reason(error, kind, data)) from error
+        raise UnreadableError(_reason(error, kind, data)) from error
 
 
 def _reason(error: Exception, kind: str, data: bytes) -> str:

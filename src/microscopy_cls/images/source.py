@@ -58,6 +58,8 @@ def read_bytes(path: str | Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(path, _reason_of(error, path)) from error
+    except MemoryError as error:
+        raise ImageError(path, "needs more memory than there is") from error
     except ValueError as error:  # a NUL in the name
         raise ImageError(path, "has a name that no file can have") from error
     if not data:

@@ -1,7 +1,7 @@
 """TIFF and BigTIFF pages of any depth and up to four channels.
 
-tifffile and imagecodecs read the samples, Pillow converts colours (CMYK, YCbCr, LAB). Pillow's own TIFF reader is not
-used: above 8 bits it knows few layouts, and its libtiff prints to stderr what it finds wrong with a file.
+tifffile reads the headers and, with imagecodecs, the samples; Pillow converts colours (CMYK, YCbCr, LAB). Pillow's own
+TIFF reader is not used: above 8 bits it knows few layouts, and its libtiff prints to stderr what it finds wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import struct
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -24,10 +25,18 @@ from microscopy_cls.images.pillow import rgb_of
 from microscopy_cls.images.quiet import muted_logs
 
 # Photometric interpretations. TIFF 6.0, sections 3 to 6, 16, 21 and 23.
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_PILLOW_MODES = {5: "CMYK", _YCBCR: "YCbCr", 8: "LAB"}
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_PILLOW_MODES = {_CMYK: "CMYK", _YCBCR: "YCbCr", _LAB: "LAB"}
 _PREMULTIPLIED, _STRAIGHT = 1, 2  # kinds of extra sample that are alpha
-_JPEG = 7  # compression
+# Compressions: none, fax, LZW, PackBits, JPEG, Deflate (two numbers), JPEG 2000, LZMA, Zstandard, WebP. imagecodecs
+# knows more, but a decoder has to withstand damaged data. It wrote those of fax, LZW and PackBits itself, and that of
+# LZW (2026.3) can end the process; libtiff, which it brings too, is hardened, and silent there.
+_BY_LIBTIFF = (2, 3, 4, 5, 32773)
+_NOT_COMPRESSED, _JPEG = 1, 7
+_COMPRESSIONS = (_NOT_COMPRESSED, *_BY_LIBTIFF, _JPEG, 8, 32946, 34712, 34925, 50000, 50001)
+# By how much LZW, Deflate and PackBits shrink data at best: a damaged header that claims more would cost gigabytes and
+# half a minute.
+_MAX_RATIO = {5: 4096, 8: 1032, 32946: 1032, 32773: 64}
 _ORIENTATION_TAG = 274
 # Size, bits, compression, photometric interpretation, strips, channels, planes, predictor, palette, tiles, extra
 # samples, sample format: whoever misses one of these decodes something else.
@@ -46,8 +55,7 @@ def read_tiff(data: bytes, intensity: Intensity, page: int, max_pixels: int) -> 
         _check_tags(file, directory, data)
         _check_layout(directory, max_pixels)
         _check_segments(directory, data)
-        values = directory.asarray(maxworkers=1)  # in this thread: log records of others are not muted
-        values = np.moveaxis(values, 0, -1) if directory.axes == "SYX" else values.reshape(*values.shape[:2], -1)
+        values = _samples(directory, data, page)
         stored_bits = directory.bitspersample  # a tuple where channels differ (RGB 565); such values come rescaled
         num_bits = stored_bits if isinstance(stored_bits, int) else values.dtype.itemsize * 8
         pixels = upright(_rgb(values, directory, num_bits, intensity), directory.tags.valueof(_ORIENTATION_TAG, 1))
@@ -90,27 +98,69 @@ def _check_layout(directory: tifffile.TiffPage, max_pixels: int) -> None:
     if directory.samplesperpixel > 4:
         raise _too_many_channels(directory.samplesperpixel)
     if directory.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, *_PILLOW_MODES):
-        name = getattr(directory.photometric, "name", directory.photometric)
-        raise UnreadableError(f"stores colours as {name}, which is not supported: save it as RGB")
+        raise UnreadableError(f"stores colours as {_name(directory.photometric)}, which is not supported: save RGB")
+    if directory.compression not in _COMPRESSIONS:
+        raise UnreadableError(
+            f"is compressed by {_name(directory.compression)}, which is not supported: save it with Deflate or none"
+        )
+
+
+def _name(code: object) -> str:
+    """A number of the TIFF standard by its name, where tifffile knows it."""
+    return str(getattr(code, "name", code))
 
 
 def _check_segments(directory: tifffile.TiffPage, data: bytes) -> None:
     """Refuse a page of which a strip or tile is missing or cut off."""
     segments = list(zip(directory.dataoffsets, directory.databytecounts, strict=True))
     is_whole = len(segments) >= math.prod(directory.chunked)
+    num_bytes = _segment_bytes(directory)
+    least = num_bytes / _MAX_RATIO.get(directory.compression, math.inf)
     for start, size in segments:
-        end = start + size
+        # Some cameras' software writes too large a size where nothing is compressed.
+        end = start + (min(size, num_bytes) if directory.compression == _NOT_COMPRESSED else size)
         is_whole &= end <= len(data)
-        if size and directory.compression == _JPEG:  # as for JPEG files: decoders make a missing end grey
+        if not size:  # a segment left out on purpose: it holds the background
+            continue
+        if directory.compression == _JPEG:  # as for JPEG files: decoders make a missing end grey
             is_whole &= data.rfind(b"\xff\xd9", start, end) >= 0
+        if size < least:
+            raise UnreadableError("is damaged: claims more pixels than its data can hold")
     if not is_whole:
         raise UnreadableError("is truncated")
+
+
+def _segment_bytes(directory: tifffile.TiffPage) -> int:
+    """Size of a strip or tile once decoded, but for bits that fill up rows."""
+    width, length = directory.imagewidth, min(directory.rowsperstrip or math.inf, directory.imagelength)
+    if directory.is_tiled:
+        width, length = directory.tilewidth, directory.tilelength
+    num_samples = directory.samplesperpixel if directory.planarconfig == 1 else 1
+    return int(width * length * num_samples * np.max(directory.bitspersample)) // 8
 
 
 def _too_many_channels(num_channels: int) -> UnreadableError:
     return UnreadableError(
         f"has {num_channels} channels, and which of them to show is a choice: save one, two, or three as RGB"
     )
+
+
+def _samples(directory: tifffile.TiffPage, data: bytes, page: int) -> NDArray[Any]:
+    """What is stored, (h, w, c); but colours that the decoder converts are RGB already (`_is_converted`)."""
+    if directory.compression in _BY_LIBTIFF:
+        values = imagecodecs.tiff_decode(data, index=page)
+    else:
+        values = directory.asarray(maxworkers=1)  # in this thread: log records of others are not muted
+    if directory.axes == "SYX" and not _is_converted(directory):
+        return np.moveaxis(values, 0, -1)
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _is_converted(directory: tifffile.TiffPage) -> bool:
+    """Whether decoding makes RGB of other colours: libtiff always, JPEG and its successors of YCbCr."""
+    if directory.compression in _BY_LIBTIFF:
+        return directory.photometric in (_CMYK, _YCBCR)
+    return directory.photometric == _YCBCR and directory.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
 
 
 def _rgb(values: NDArray[Any], directory: tifffile.TiffPage, num_bits: int, intensity: Intensity) -> NDArray[np.uint8]:
@@ -130,9 +180,7 @@ def _colours(
     """Stored samples (h, w, c) without alpha as uint8 (h, w, 3)."""
     if directory.photometric == _PALETTE:
         return _looked_up(values[..., 0], directory.colormap)
-    # JPEG and its successors convert YCbCr while they decode.
-    is_rgb_already = directory.photometric == _YCBCR and directory.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
-    if directory.photometric in _PILLOW_MODES and not is_rgb_already:
+    if directory.photometric in _PILLOW_MODES and not _is_converted(directory):
         samples = to_uint8(values, "full", num_bits)
         mode, size = _PILLOW_MODES[directory.photometric], (values.shape[1], values.shape[0])
         return rgb_of(Image.frombytes(mode, size, samples.tobytes()))

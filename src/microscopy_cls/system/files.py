@@ -73,7 +73,10 @@ def sha256_of_json(value: Any) -> str:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `target`; on success it takes the place of `target`."""
+    """Yield an empty temporary folder beside `target`; on success it takes the place of `target`.
+
+    Two renames cannot be one step: whatever happens between them, the earlier folder is put back.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     earlier = target.with_name(f".{target.name}.{os.getpid()}.old")
@@ -85,5 +88,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             target.rename(earlier)
         temporary.rename(target)
     finally:
+        if earlier.exists() and not target.exists():
+            earlier.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(earlier, ignore_errors=True)

@@ -19,6 +19,7 @@ from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.batches import Batches, CachedImages
 from microscopy_cls.dataset.folds import split_validation
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
+from microscopy_cls.errors import DataError
 from microscopy_cls.model import get_model, resolve_weights, weights_digest
 from microscopy_cls.model.bundle import save_weights
 from microscopy_cls.model.preprocess import Normalise
@@ -71,6 +72,7 @@ class CrossValidation:
     def __init__(self, config: Config, paths: Paths, tracker: Tracker, *, restart: bool = False) -> None:
         self.config, self.paths = config, paths
         self.images = Images.load(paths)
+        self._check_folds()
         self.source = resolve_weights(config.model.name, config.model.weights)
         self.hardware = choose_hardware(config.runtime.device, config.runtime.precision, config.runtime.workers)
         self.normalise = Normalise(self.source.mean, self.source.std)
@@ -98,6 +100,14 @@ class CrossValidation:
             if table is not None and self.accelerator.is_main_process:
                 self.tracker.log_artifact(self.paths.oof)
         return table
+
+    def _check_folds(self) -> None:
+        prepared = int(self.images.manifest["fold"].max()) + 1
+        if prepared != self.config.folds.num:
+            raise DataError(
+                f"{self.paths.manifest}: is divided into {prepared} folds, but folds.num is {self.config.folds.num}. "
+                "Run prepare again with the same config."
+            )
 
     def _begin(self, restart: bool) -> tuple[RunState, bool, Accelerator]:
         """Continue or clear the run's folder; only the main process of several touches it."""

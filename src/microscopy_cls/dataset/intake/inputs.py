@@ -19,7 +19,7 @@ from microscopy_cls.dataset.intake.columns import (
 from microscopy_cls.dataset.intake.layouts import check_table, list_class_folders, tables_in
 from microscopy_cls.dataset.intake.name_groups import guess_name_groups
 from microscopy_cls.dataset.intake.notes import NUM_SHOWN, Notes, count, group_sizes
-from microscopy_cls.dataset.sources import read_table, list_files
+from microscopy_cls.dataset.sources import list_files, read_table
 from microscopy_cls.errors import DataError
 
 MAX_FOLDS = 5

@@ -1,0 +1,394 @@
+"""From a folder as it is found to a manifest: a row a file, a reason for each not used, folds for the others."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from microscopy_cls.config import Config, Paths
+from microscopy_cls.dataset import cache
+from microscopy_cls.dataset.cache import open_pixels
+from microscopy_cls.dataset.manifest import COLUMNS, class_names, manifest_digest, read_manifest, trainable
+from microscopy_cls.dataset.prepare import prepare, reading_of
+from microscopy_cls.errors import DataError, FoldError
+
+PATHS = Paths("cells")
+NUM_SLIDES, NUM_PER_SLIDE = 6, 2
+
+
+def picture(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+
+
+def save(path: str, seed: int) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(seed)).save(path)
+
+
+@pytest.fixture(autouse=True)
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes on six slides, all good, below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(good_names()):
+        save(f"raw/{name}", i)
+    return Path("raw")
+
+
+def good_names() -> list[str]:
+    return [
+        f"{label}/slide{slide}_{i}.png"
+        for label in ("alga", "yeast")
+        for slide in range(NUM_SLIDES)
+        for i in range(NUM_PER_SLIDE)
+    ]
+
+
+def config_of(**changes: Any) -> Config:
+    """`data_page=1` changes data.page."""
+    values: dict[str, Any] = {
+        "name": "cells",
+        "data": {"root": "raw", "group_regex": r"(slide\d+)", "max_unreadable": 0.5},
+        "folds": {"num": 3},
+        "model": {"image_size_px": 32},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("_")
+        values.setdefault(section, {})[name] = value
+    return Config.model_validate(values)
+
+
+def run(**changes: Any) -> pd.DataFrame:
+    return prepare(config_of(**changes), PATHS).manifest
+
+
+def plant_faults() -> dict[str, str]:
+    """Add one file of each kind; returns its expected status."""
+    good = Image.fromarray(picture(0).repeat(8, 0).repeat(8, 1))
+    good.save("raw/yeast/slide0_truncated.jpg")
+    whole = Path("raw/yeast/slide0_truncated.jpg").read_bytes()
+    Path("raw/yeast/slide0_truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    Path("raw/alga/slide1_empty.png").touch()
+    Path("raw/alga/slide2_text.png").write_text("moved to the archive", encoding="utf-8")
+    Image.fromarray(picture(1001)).save("raw/alga/slide3_misnamed.jpg", format="PNG")
+    Image.fromarray(picture(0)).save("raw/alga/slide5_copy.tif")  # of alga/slide0_0.png
+    Image.fromarray(picture(2)).save("raw/yeast/slide1_other_label.bmp")  # of alga/slide1_0.png
+    tifffile.imwrite("raw/yeast/slide4_deep.tif", picture(1002)[..., 0].astype(np.uint16) * 16)
+    Path("raw/alga/notes.txt").write_text("no image", encoding="utf-8")
+    return {
+        "yeast/slide0_truncated.jpg": "unreadable",
+        "alga/slide1_empty.png": "unreadable",
+        "alga/slide2_text.png": "unreadable",
+        "alga/slide3_misnamed.jpg": "ok",
+        "alga/slide5_copy.tif": "duplicate",
+        "yeast/slide1_other_label.bmp": "conflict",
+        "alga/slide1_0.png": "conflict",
+        "yeast/slide4_deep.tif": "ok",
+    }
+
+
+# The manifest
+
+
+def test_a_row_a_file_sorted_by_id_with_the_promised_columns(raw: Path) -> None:
+    manifest = run()
+    assert tuple(manifest.columns) == COLUMNS
+    assert list(manifest["image_id"]) == good_names() == sorted(good_names())
+    assert set(manifest["status"]) == {"ok"}
+    assert set(manifest["split"]) == {"train"}
+    pd.testing.assert_frame_equal(read_manifest(PATHS.manifest), manifest)
+
+
+def test_no_slide_is_divided_and_each_fold_holds_each_class() -> None:
+    manifest = run()
+    assert (manifest.groupby("split_group")["fold"].nunique() == 1).all()
+    assert set(manifest["split_group"]) == {f"slide{i}" for i in range(NUM_SLIDES)}
+    assert set(manifest["fold"]) == {0, 1, 2}
+    assert (manifest.groupby("fold")["label"].nunique() == 2).all()
+
+
+def test_the_cache_holds_row_i_of_the_manifest_as_the_config_reads_it() -> None:
+    config = config_of(model_resize="pad")
+    manifest = prepare(config, PATHS).manifest
+    for pixels, path in zip(open_pixels(PATHS.prepared), manifest["path"], strict=True):
+        assert np.array_equal(pixels, reading_of(config).read(Path(path)))
+
+
+def test_planted_faults_get_their_status_and_stay_out_of_folds() -> None:
+    expected = dict.fromkeys(good_names(), "ok") | plant_faults()
+    prepared = prepare(config_of(), PATHS)
+    manifest = prepared.manifest.set_index("image_id")
+    assert manifest["status"].to_dict() == expected
+    assert ((manifest["fold"] >= 0) == (manifest["status"] == "ok")).all()
+    assert (manifest.loc[manifest["status"] != "ok", "fold"] == -1).all()
+    assert ((manifest["error"] != "") == (manifest["status"] != "ok")).all()
+    assert prepared.counts == {"ok": 25, "unreadable": 3, "duplicate": 1, "conflict": 2}
+    assert prepared.num_ignored == 1
+    assert prepared.grouped
+
+
+def test_each_fault_is_told_in_its_row() -> None:
+    plant_faults()
+    manifest = run().set_index("image_id")
+    assert manifest.loc["yeast/slide0_truncated.jpg", "error"].startswith("is truncated")
+    assert manifest.loc["alga/slide1_empty.png", "error"] == "is empty (0 bytes)"
+    assert manifest.loc["alga/slide2_text.png", "error"] == "is not an image: it starts like a text"
+    assert manifest.loc["alga/slide5_copy.tif", "error"] == "same pixels as alga/slide0_0.png"
+    assert manifest.loc["alga/slide1_0.png", "error"] == "same pixels under the labels alga, yeast"
+    assert manifest.loc["alga/slide3_misnamed.jpg", "format"] == "PNG"
+    assert manifest.loc["yeast/slide4_deep.tif", ["bit_depth", "channels", "format"]].tolist() == [16, 1, "TIFF"]
+
+
+def test_a_copy_ties_its_slide_to_that_of_the_original_even_though_it_is_not_used() -> None:
+    plant_faults()
+    manifest = run().set_index("image_id")
+    assert manifest.loc["alga/slide5_copy.tif", "split_group"] == "slide0"
+    assert set(manifest.loc[manifest["group"] == "slide5", "split_group"]) == {"slide0"}
+    assert (trainable(manifest).groupby("split_group")["fold"].nunique() == 1).all()
+
+
+def test_without_groups_each_image_is_its_own_and_a_warning_says_what_that_means(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    prepared = prepare(config_of(data_group_regex=None), PATHS)
+    assert not prepared.grouped
+    assert list(prepared.manifest["split_group"]) == good_names()
+    assert "no groups are declared: images of one patient, slide or day may end up on both sides" in caplog.text
+
+
+def test_running_twice_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_faults()
+    run()
+    before = {path.name: path.read_bytes() for path in PATHS.prepared.iterdir()}
+    run()
+    assert {path.name: path.read_bytes() for path in PATHS.prepared.iterdir()} == before
+    assert set(before) == {"manifest.parquet", "pixels.npy", "pixels.json", "pixels.parquet", "unreadable.csv"}
+
+
+def test_where_the_files_lie_changes_no_fold_and_no_digest(tmp_path: Path) -> None:
+    first = run()
+    Path("raw").rename("moved")
+    second = run(data_root="moved")
+    assert list(first["fold"]) == list(second["fold"])
+    assert manifest_digest(first) == manifest_digest(second)
+
+
+# Splits
+
+
+def with_table(*rows: str) -> dict[str, Any]:
+    """Settings for a table of all good files and these rows `path,label,split`."""
+    lines = [f"{name},{name.split('/')[0]},{'test' if 'slide5' in name else 'train'}" for name in good_names()]
+    Path("raw/t.csv").write_text("\n".join(["path,label,part", *lines, *rows]), encoding="utf-8")
+    return {"data_table": "raw/t.csv", "data_columns": {"split": "part"}}
+
+
+def test_the_test_split_is_in_no_fold() -> None:
+    manifest = run(**with_table())
+    is_test = manifest["image_id"].str.contains("slide5")
+    assert (manifest.loc[is_test, "split"] == "test").all()
+    assert ((manifest["fold"] == -1) == is_test).all()
+    assert (manifest["status"] == "ok").all()
+
+
+def test_a_training_copy_of_a_test_picture_is_set_aside() -> None:
+    save("raw/alga/a.png", good_names().index("alga/slide5_0.png"))
+    manifest = run(**with_table("alga/a.png,alga,train"), data_group_regex=None).set_index("image_id")
+    assert manifest.loc["alga/a.png", "status"] == "duplicate"
+    assert manifest.loc["alga/slide5_0.png", ["status", "split", "fold"]].tolist() == ["ok", "test", -1]
+
+
+def test_a_test_class_that_training_never_sees_is_refused() -> None:
+    save("raw/new.png", 99)
+    settings = with_table("new.png,hydra,test")
+    with pytest.raises(DataError, match="the test split holds classes that training never sees: hydra"):
+        run(**settings, data_group_regex=None)
+
+
+def test_a_set_without_training_images_is_refused() -> None:
+    Path("raw/t.csv").write_text("path,label,part\nalga/slide0_0.png,alga,test\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"training image is left \(1 test ok\). Correct data.columns.split or the l"):
+        run(data_table="raw/t.csv", data_columns={"split": "part"})
+
+
+def test_a_missing_file_of_a_table_is_a_row() -> None:
+    manifest = run(**with_table("alga/slide0_gone.png,alga,train")).set_index("image_id")
+    assert manifest.loc["alga/slide0_gone.png", ["status", "error"]].tolist() == ["unreadable", "does not exist"]
+
+
+def test_folds_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(FoldError, match=r"fewer groups than the 7 folds: alga \(6\), yeast \(6\)"):
+        run(folds_num=7)
+
+
+# Unreadable files
+
+
+def test_more_unreadable_files_than_allowed_stop_with_the_list() -> None:
+    plant_faults()
+    with pytest.raises(DataError) as raised:
+        run(data_max_unreadable=0.05)
+    message = str(raised.value)
+    assert message.startswith(
+        "3 of 31 files are unreadable, more than data.max_unreadable = 0.05 allows. "
+        "Repair or remove them, or raise that limit:\n"
+    )
+    assert "\n  raw/alga/slide1_empty.png: is empty (0 bytes)" in message
+    assert "\n  raw/yeast/slide0_truncated.jpg: is truncated" in message
+    assert not PATHS.manifest.exists()
+    listed = pd.read_csv(PATHS.prepared / "unreadable.csv")
+    assert len(listed) == 3
+
+
+@pytest.mark.parametrize(("num_bad", "num_good"), [(1, 99), (7, 93), (29, 71), (57, 43)])
+def test_the_limit_itself_is_allowed_and_one_more_is_not(raw: Path, num_bad: int, num_good: int) -> None:
+    """29 of 100 is 0.29, though 0.29 * 100 is 28.999999999999996."""
+    for name in good_names():
+        Path("raw", name).unlink()
+    for i in range(num_good):
+        save(f"raw/{'alga' if i % 2 else 'yeast'}/{i:02}.png", i)
+    for i in range(num_bad):
+        Path(f"raw/alga/x{i:02}.png").touch()
+    settings: dict[str, Any] = {"data_group_regex": None, "data_max_unreadable": float(f"0.{num_bad:02}")}
+    assert prepare(config_of(**settings), PATHS).counts == {"ok": num_good, "unreadable": num_bad}
+    Path("raw/alga/one_more.png").touch()
+    with pytest.raises(DataError, match=f"{num_bad + 1} of 101 files are unreadable"):
+        run(**settings)
+
+
+def test_unreadable_files_within_the_limit_are_told_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    plant_faults()
+    run()
+    assert "3 of 31 files are unreadable and stay out (each is a row of the manifest):\n" in caplog.text
+    assert "raw/alga/slide2_text.png: is not an image" in caplog.text
+    assert "1 files set aside as duplicate, for example alga/slide5_copy.tif: same pixels as" in caplog.text
+    assert "2 files set aside as conflict, for example alga/slide1_0.png: same pixels under the labels" in caplog.text
+
+
+def test_a_long_list_is_cut_and_stands_whole_in_a_file() -> None:
+    for i in range(60):
+        Path(f"raw/alga/slide0_{i}.jpg").touch()
+    with pytest.raises(DataError) as raised:
+        run(data_max_unreadable=0.1)
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 52
+    assert lines[-1] == f"  and 10 more, see {PATHS.prepared / 'unreadable.csv'}"
+    assert len(pd.read_csv(PATHS.prepared / "unreadable.csv")) == 60
+
+
+def test_a_clean_set_leaves_an_empty_list_and_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run()
+    assert (PATHS.prepared / "unreadable.csv").read_text(encoding="utf-8") == "path,error\n"
+    assert caplog.text == ""
+
+
+# Running again
+
+
+def decoded_by(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    seen: list[bytes] = []
+    decode = cache.decode
+
+    def counted(data: bytes, **settings: Any) -> Any:
+        seen.append(data)
+        return decode(data, **settings)
+
+    monkeypatch.setattr(cache, "decode", counted)
+    return seen
+
+
+def test_after_a_refusal_the_good_files_are_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("raw/alga/slide1_empty.png").touch()
+    with pytest.raises(DataError):
+        run(data_max_unreadable=0)
+    Path("raw/alga/slide1_empty.png").unlink()
+    seen = decoded_by(monkeypatch)
+    assert set(run(data_max_unreadable=0)["status"]) == {"ok"}
+    assert seen == []
+
+
+def test_a_duplicate_becomes_usable_when_its_original_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_faults()
+    run()
+    Path("raw/alga/slide0_0.png").unlink()
+    Path("raw/yeast/slide1_other_label.bmp").unlink()
+    seen = decoded_by(monkeypatch)
+    manifest = run().set_index("image_id")
+    assert manifest.loc["alga/slide5_copy.tif", ["status", "error"]].tolist() == ["ok", ""]
+    assert manifest.loc["alga/slide1_0.png", ["status", "error"]].tolist() == ["ok", ""]
+    assert manifest.loc["alga/slide5_copy.tif", "split_group"] == "slide5"
+    assert len(seen) == 2  # the two of the three unreadable files that hold bytes
+
+
+def test_a_refused_run_leaves_no_manifest_that_would_name_other_pixels() -> None:
+    run()
+    save("raw/alga/slide0_0a.png", 500)  # moves every later row
+    with pytest.raises(FoldError):
+        run(folds_num=7)
+    with pytest.raises(DataError, match="there is no manifest yet"):
+        read_manifest(PATHS.manifest)
+    manifest = run()
+    for pixels, path in zip(open_pixels(PATHS.prepared), manifest["path"], strict=True):
+        assert np.array_equal(pixels, reading_of(config_of()).read(Path(path)))
+
+
+def test_a_source_that_is_not_there_leaves_the_earlier_manifest() -> None:
+    manifest = run()
+    with pytest.raises(DataError, match="nowhere: there is no such folder"):
+        run(data_root="nowhere")
+    pd.testing.assert_frame_equal(read_manifest(PATHS.manifest), manifest)
+
+
+def test_a_class_without_any_usable_file_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    Path("raw/hydra").mkdir()
+    Path("raw/hydra/slide0.png").touch()
+    assert class_names(run()) == ["alga", "yeast"]
+    assert "no file of these classes is usable, so the model will not know them: hydra" in caplog.text
+
+
+def test_an_external_test_set_is_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    run(data_test="elsewhere")
+    assert "data.test is set, but external test sets are not evaluated yet: it is left untouched" in caplog.text
+
+
+# Reading the manifest
+
+
+def test_a_missing_manifest_says_which_command_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no manifest yet. Run `microscopy-cls prepare` with the same config"):
+        read_manifest(tmp_path / "manifest.parquet")
+
+
+def test_classes_are_those_of_the_training_rows_by_name() -> None:
+    manifest = pd.DataFrame({"label": ["b", "Z", "a", "test only", "b"], "fold": [0, 1, 0, -1, 1]})
+    assert class_names(manifest) == ["Z", "a", "b"]
+    assert list(trainable(manifest).index) == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("column", ["image_id", "label", "split_group", "fold", "pixel_digest"])
+def test_the_digest_changes_with_whatever_training_depends_on(column: str) -> None:
+    manifest = run()
+    changed = manifest.copy()
+    changed.loc[0, column] = (
+        2 if column == "fold" and manifest.loc[0, "fold"] != 2 else 1 if column == "fold" else "other"
+    )
+    assert manifest_digest(changed) != manifest_digest(manifest)
+
+
+def test_the_digest_does_not_change_with_rows_that_training_never_sees() -> None:
+    manifest = run()
+    plant_faults()
+    for name in ("alga/slide5_copy.tif", "yeast/slide1_other_label.bmp", "alga/slide3_misnamed.jpg"):
+        Path("raw", name).unlink()
+    Path("raw/yeast/slide4_deep.tif").unlink()
+    with_faults = run()
+    assert len(with_faults) == len(manifest) + 3
+    assert manifest_digest(with_faults) == manifest_digest(manifest)

@@ -1,0 +1,210 @@
+"""`evaluate` turns a finished run into metrics, tables for DVC, a bundle and a registered model, all of one run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+from microscopy_cls.config import Config, Paths
+from microscopy_cls.dataset.cache import open_pixels
+from microscopy_cls.dataset.manifest import manifest_digest, trainable
+from microscopy_cls.dataset.prepare import prepare
+from microscopy_cls.errors import ConfigError, DataError
+from microscopy_cls.evaluation.evaluate import evaluate, headline
+from microscopy_cls.evaluation.scores import METRICS
+from microscopy_cls.model.bundle import read_bundle, save_weights
+from microscopy_cls.system.files import read_json, sha256_of_file
+from microscopy_cls.tracking import NullTracker
+
+PATHS = Paths("cells")
+SLIDES = ("s1", "s2", "s3", "s4")
+
+
+class Recorder(NullTracker):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.calls: list[str] = []
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+
+    def log_metrics(self, metrics: Any) -> None:
+        self.metrics |= metrics
+        self.calls.append("log_metrics")
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        assert path.is_file()
+        self.calls.append(path.name)
+
+    def log_artifacts(self, directory: Path, folder: str) -> None:
+        assert directory.is_dir()
+        self.calls.append(folder)
+
+    def register(self, bundle_dir: Path, name: str) -> str | None:
+        self.calls.append(f"register {read_bundle(bundle_dir).name} as {name}")
+        return "1"
+
+    def finish(self, status: Any) -> None:
+        self.calls.append(str(status))
+
+
+def config_of(**evaluate_section: Any) -> Config:
+    return Config.model_validate(
+        {
+            "name": "cells",
+            "data": {"root": "raw", "group_regex": "(s[0-9])", "max_unreadable": 0.5},
+            "folds": {"num": 2},
+            "model": {"name": "resnext26ts", "weights": "none", "image_size_px": 32},
+            "evaluate": {"bootstrap_samples": 100} | evaluate_section,
+        }
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A finished run in the working directory: manifest, predictions, curves and members; returns its state."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for label in ("alga", "yeast"):
+        for slide in SLIDES:
+            for i in range(3):
+                path = Path(f"raw/{label}/{slide}_{i}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    Path("raw/alga/s1_empty.png").touch()
+    manifest = prepare(config_of(), PATHS).manifest
+    rows = trainable(manifest)[["image_id", "fold", "label"]].reset_index(drop=True)
+    prob = np.clip((rows["label"] == "alga") * 0.3 + rng.uniform(0.1, 0.6, len(rows)), 0, 1)
+    PATHS.members.mkdir(parents=True)
+    rows.assign(predicted=np.where(prob >= 0.5, "alga", "yeast"), prob_alga=prob, prob_yeast=1 - prob).to_parquet(
+        PATHS.oof
+    )
+    pd.DataFrame({"fold": [0, 1], "epoch": [0, 0], "train_loss": [0.7, 0.6]}).to_csv(PATHS.curves, index=False)
+    for fold in range(2):
+        save_weights(PATHS.members / f"fold_{fold}.safetensors", {"fold": torch.tensor([float(fold)])})
+    weights = {"source": "none", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    return {"identity": {"manifest": manifest_digest(manifest)}, "weights": weights, "git_commit": "abc"}
+
+
+def test_metrics_are_written_and_returned_and_of_all_usable_images(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    assert read_json(PATHS.metrics) == json.loads(json.dumps(metrics))
+    assert (metrics["name"], metrics["num_images"], metrics["num_groups"]) == ("cells", 24, 4)
+    oof = pd.read_parquet(PATHS.oof)
+    assert metrics["accuracy"]["value"] == pytest.approx((oof["label"] == oof["predicted"]).mean(), abs=1e-6)
+    assert headline(metrics) == {name: metrics[name]["value"] for name in METRICS}
+
+
+def test_groups_are_found_by_image_and_not_by_place(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    oof = pd.read_parquet(PATHS.oof)
+    oof.sample(frac=1, random_state=0).to_parquet(PATHS.oof)
+    assert evaluate(config_of(), PATHS, NullTracker(), state) == metrics
+
+
+def test_the_tables_that_dvc_draws_have_the_columns_that_it_asks_for(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    confusion = pd.read_csv(PATHS.plots / "confusion.csv")
+    counts = pd.crosstab(confusion["actual"], confusion["predicted"])
+    assert counts.to_numpy().tolist() == metrics["confusion_matrix"]
+    assert {"epoch", "train_loss"} <= set(pd.read_csv(PATHS.plots / "curves.csv"))
+    per_class = pd.read_csv(PATHS.plots / "per_class.csv").set_index("class")
+    assert per_class["f1"].to_dict() == {name: row["f1"]["value"] for name, row in metrics["per_class"].items()}
+
+
+def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    info = read_bundle(PATHS.bundle)
+    assert info.classes == ("alga", "yeast")
+    assert info.architecture == "resnext26ts"
+    assert info.preprocessing.model_dump() == {
+        "size_px": 32, "resize": "stretch", "intensity": "percentile", "page": 0, "max_pixels": 300_000_000,
+        "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25),
+    }  # fmt: skip
+    assert [member.fold for member in info.members] == [0, 1]
+    for member in info.members:
+        assert sha256_of_file(PATHS.bundle / member.file) == member.sha256
+        assert load_file(PATHS.bundle / member.file)["fold"].tolist() == [member.fold]
+    assert info.training_data == {
+        "manifest_digest": state["identity"]["manifest"], "num_images": 24, "num_groups": 4,
+    }  # fmt: skip
+    assert info.metrics == headline(metrics)
+    assert (info.git_commit, info.config["name"], info.weights) == ("abc", "cells", {"source": "none"})
+    assert info.decision_threshold == metrics["binary"]["threshold"]
+    assert info.positive_class == metrics["binary"]["positive_class"]
+
+
+def test_calibration_inputs_are_training_images_of_a_seeded_choice(
+    state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microscopy_cls.evaluation.evaluate.NUM_CALIBRATION_INPUTS", 10)
+    chosen = []
+    for _ in range(2):
+        evaluate(config_of(), PATHS, NullTracker(), state)
+        chosen.append(load_file(PATHS.bundle / "calibration_inputs.safetensors")["pixels"])
+    assert chosen[0].shape == (10, 32, 32, 3)
+    assert np.array_equal(chosen[0], chosen[1])
+    rows = trainable(pd.read_parquet(PATHS.manifest)).index
+    cached = {image.tobytes() for image in open_pixels(PATHS.prepared)[rows]}
+    assert {image.tobytes() for image in chosen[0]} <= cached
+    assert len({image.tobytes() for image in chosen[0]}) == 10
+
+
+def test_a_second_evaluation_replaces_the_first_and_leaves_nothing_else(state: dict[str, Any]) -> None:
+    evaluate(config_of(), PATHS, NullTracker(), state)
+    before = sorted(path.relative_to(".") for folder in ("reports", "data") for path in Path(folder).rglob("*"))
+    metrics = evaluate(config_of(positive_class="yeast"), PATHS, NullTracker(), state)
+    assert metrics["binary"]["positive_class"] == read_bundle(PATHS.bundle).positive_class == "yeast"
+    after = sorted(path.relative_to(".") for folder in ("reports", "data") for path in Path(folder).rglob("*"))
+    assert after == before
+    assert not any(path.name.startswith(".") for path in after)
+
+
+def test_the_tracker_is_told_everything_and_the_state_is_left_as_it_was(state: dict[str, Any]) -> None:
+    tracker, before = Recorder(), json.dumps(state)
+    metrics = evaluate(config_of(), PATHS, tracker, state)
+    assert tracker.calls == [
+        "resume", "log_metrics", "metrics.json", "plots", "register cells as cells", "FINISHED",
+    ]  # fmt: skip
+    for name in METRICS:
+        figure = metrics[name]
+        assert tracker.metrics[name] == figure["value"]
+        assert tracker.metrics[f"{name}_ci_low"] == figure["ci_low"]
+        assert tracker.metrics[f"{name}_ci_high"] == figure["ci_high"]
+        assert tracker.metrics[f"{name}_std"] == pytest.approx(np.std(figure["fold_values"], ddof=1))
+    assert tracker.metrics["f1_class_alga"] == metrics["per_class"]["alga"]["f1"]["value"]
+    assert all(isinstance(value, float) for value in tracker.metrics.values())
+    assert json.dumps(state) == before
+
+
+def test_a_run_on_other_images_is_refused_before_anything_is_written(state: dict[str, Any]) -> None:
+    state["identity"]["manifest"] = "0" * 64
+    with pytest.raises(DataError) as raised:
+        evaluate(config_of(), PATHS, NullTracker(), state)
+    assert (
+        str(raised.value) == f"{PATHS.runs}: was trained on other images than {PATHS.manifest} names. Run train again."
+    )
+    assert not PATHS.metrics.exists()
+    assert not PATHS.bundle.exists()
+
+
+def test_a_positive_class_that_is_none_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        evaluate(config_of(positive_class="algae"), PATHS, NullTracker(), state)
+    assert str(raised.value) == "evaluate.positive_class algae: is none of the classes alga, yeast"
+
+
+def test_without_a_manifest_the_message_says_what_to_run(state: dict[str, Any]) -> None:
+    PATHS.manifest.unlink()
+    with pytest.raises(DataError, match="Run `microscopy-cls prepare`"):
+        evaluate(config_of(), PATHS, NullTracker(), state)
