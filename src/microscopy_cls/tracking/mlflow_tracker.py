@@ -20,7 +20,6 @@ from microscopy_cls.tracking.store import Client, RefusedError, Store, is_refusa
 from microscopy_cls.tracking.tracker import FoldLog, Status, Tracker, status_of
 
 log = logging.getLogger(__name__)
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the dashboard opens its pages for LLMs
 BATCH = 100  # MLflow takes 1000 metrics, but only 100 params or tags in one request
 
 
@@ -66,7 +65,8 @@ class MlflowTracker(Tracker):
     @contextmanager
     def fold(self, k: int) -> Iterator[FoldLog]:
         """The run `fold-k` within the parent; the same fold continues its recorded run."""
-        run, status = Run(), status_of(None)
+        run = Run()
+        status: Status = "FINISHED"
         self._post(f"the run of fold {k}", partial(self._begin_fold, k, run, _now_ms()), needed=True)
         try:
             yield _Curves(partial(self._post, f"metrics of fold {k}"), run)
@@ -237,7 +237,7 @@ def _experiment_id(client: Client, name: str) -> str:
     """The experiment's id; it is made if there is none, and brought back if it was deleted (its name stays taken)."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return str(client.create_experiment(name, tags=EXPERIMENT_TAGS))
+        return str(client.create_experiment(name))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from microscopy_cls import __version__
 from microscopy_cls.errors import TrackingError
 from microscopy_cls.system.files import atomic_folder, read_json, sha256_of_file, sha256_of_json
+from microscopy_cls.system.versions import library_version
 from microscopy_cls.tracking.store import Client, Store, is_refusal, patience, require_mlflow, store_errors
 
 LOADER_MODULE = "microscopy_cls.inference.pyfunc"
@@ -169,7 +169,9 @@ def _write_pyfunc(folder: Path, bundle_dir: Path, run_id: str, model: Any) -> No
             outputs=Schema([ColSpec(kind, name) for kind, name in outputs]),
         ),
         input_example=pd.DataFrame({"image": [example_image()]}),
-        pip_requirements=[f"microscopy-cls=={__version__}"],  # given, so that nothing is inferred, built or looked up
+        pip_requirements=[
+            f"microscopy-cls=={library_version('microscopy-cls')}"
+        ],  # given, so that nothing is inferred, built or looked up
     )
 
 

@@ -69,7 +69,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.shown = without_password(uri)
         self._uri = _absolute(uri)
-        self._password = urlsplit(uri).password
+        self._password = _password(uri)
         self._client: Client = None
 
     @contextmanager
@@ -191,8 +191,15 @@ def quiet() -> Iterator[None]:
 
 def without_password(uri: str) -> str:
     """The address with `***` in place of a password."""
-    password = urlsplit(uri).password
+    password = _password(uri)
     return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+def _password(uri: str) -> str | None:
+    try:
+        return urlsplit(uri).password
+    except ValueError:  # no address at all, as the first session will tell
+        return None
 
 
 def _sqlite_path(uri: str) -> Path | None:
@@ -205,4 +212,8 @@ def _sqlite_path(uri: str) -> Path | None:
 def _absolute(uri: str) -> str:
     """A relative database file bound to the present directory: MLflow keeps engines by address for a whole process."""
     path = _sqlite_path(uri)
-    return uri if path is None else uri.replace(f":///{path}", f":///{path.absolute().as_posix()}", 1)
+    if path is None:
+        return uri
+    scheme = uri.partition(":")[0]
+    _, mark, options = uri.partition("?")
+    return f"{scheme}:///{path.absolute().as_posix()}{mark}{options}"
