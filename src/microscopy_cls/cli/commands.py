@@ -61,9 +61,9 @@ def train(
     from microscopy_cls.training.cross_validation import CrossValidation
 
     table = CrossValidation(settings, paths, _tracker(settings, paths), restart=restart).run(fold)
-    if table is None:
+    if table is None and fold is not None:
         typer.echo(f"fold {fold} is done; others are not yet")
-    else:
+    if table is not None:
         right = (table["label"] == table["predicted"]).mean()
         typer.echo(f"{len(table)} images predicted out of fold, {right:.1%} right: {paths.oof}")
 

@@ -23,14 +23,14 @@ def progress(items: Iterable[Item], description: str, total: int | None = None, 
 
 
 @contextmanager
-def bar(description: str, total: int | None, unit: str = "image") -> Iterator[tqdm[Any]]:
+def bar(description: str, total: int | None, unit: str = "image", *, shown: bool = True) -> Iterator[tqdm[Any]]:
     """A bar to be moved by hand with `.update(n)`."""
-    hidden = not sys.stderr.isatty()
+    hidden = not (shown and sys.stderr.isatty())
     with (
         logging_redirect_tqdm(loggers=[logging.getLogger()]),
-        tqdm(total=total, desc=description, unit=unit, file=sys.stderr, disable=hidden, dynamic_ncols=True) as shown,
+        tqdm(total=total, desc=description, unit=unit, file=sys.stderr, disable=hidden, dynamic_ncols=True) as moved,
     ):
-        yield shown
+        yield moved
 
 
 def _length(items: Iterable[Item]) -> int | None:

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from microscopy_cls.config import Config, Paths
+from microscopy_cls.config import Config, Paths, to_yaml
 from microscopy_cls.dataset.batches import Batches, CachedImages
 from microscopy_cls.dataset.folds import split_validation
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
@@ -23,7 +23,7 @@ from microscopy_cls.errors import DataError
 from microscopy_cls.model import get_model, resolve_weights, weights_digest
 from microscopy_cls.model.bundle import save_weights
 from microscopy_cls.model.preprocess import Normalise
-from microscopy_cls.system.files import atomic_path, write_csv
+from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
 from microscopy_cls.system.progress import bar
 from microscopy_cls.tracking import NullTracker, Tracker
@@ -33,6 +33,7 @@ from microscopy_cls.training.oof import assemble, save_fold
 from microscopy_cls.training.run_state import RunState, begin, identity_of, load_state, save_state
 
 MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
+NOT_CURVES = {"fold", "epoch"}
 MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
 
 log = logging.getLogger(__name__)
@@ -92,14 +93,21 @@ class CrossValidation:
         folds = range(self.config.folds.num) if only is None else [only]
         with self.tracker:
             self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
-            with bar("training", total=self._num_images_to_see(folds)) as shown:
+            with bar("training", self._num_images_to_see(folds), shown=self.accelerator.is_main_process) as shown:
                 for fold in folds:
                     if not self._done_file(fold).is_file():
                         self._train_fold(fold, shown)
             table = self._collect()
             if table is not None and self.accelerator.is_main_process:
                 self.tracker.log_artifact(self.paths.oof)
+                self.tracker.log_artifact(self._config_file())
         return table
+
+    def _config_file(self) -> Path:
+        """The resolved configuration, every key, beside the run that it made."""
+        file = self.paths.runs / "config.yaml"
+        write_text(file, to_yaml(self.config))
+        return file
 
     def _check_folds(self) -> None:
         prepared = int(self.images.manifest["fold"].max()) + 1
@@ -164,9 +172,8 @@ class CrossValidation:
         with self.tracker.fold(fold) as tracked:
 
             def on_epoch(row: EpochRow) -> None:
-                tracked.log(
-                    {name: value for name, value in row.items() if name not in ("fold", "epoch")}, int(row["epoch"])
-                )
+                curves = {name: value for name, value in row.items() if name not in NOT_CURVES and np.isfinite(value)}
+                tracked.log(curves, int(row["epoch"]))
                 self._tell(row)
 
             chosen = trainer.run(on_epoch, lambda num: self._advance(shown, num, fold))
@@ -231,6 +238,8 @@ class CrossValidation:
         shown.update(num_images)
 
     def _tell(self, row: EpochRow) -> None:
+        if not self.accelerator.is_main_process:
+            return
         validated = "" if np.isnan(row["val_loss"]) else f", validation F1 {row['val_f1_macro']:.3f}"
         log.info(
             "fold %d/%d, epoch %d/%d: loss %.3f%s, %.0f images/s",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from timm.utils import ModelEmaV3  # noqa: TID251  training uses timm's parts
@@ -114,7 +115,7 @@ class MemberTrainer:
         """Train from the last checkpoint, or the beginning, to the end; return the chosen network.
 
         Args:
-            on_epoch: called with each finished epoch's row, earlier ones of a resumed fold included.
+            on_epoch: called with each finished epoch's row, those of a resumed fold included.
             on_images: called with the number of images after each step.
 
         Raises:
@@ -146,6 +147,8 @@ class MemberTrainer:
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
             "images_per_second": self.steps_per_epoch * self.batch_size * self.accelerator.num_processes / elapsed,
         }
+        # Norm statistics differ between processes: all must choose, and stop, by the main one's figures.
+        row = broadcast_object_list([row])[0]
         self.progress.epoch += 1
         self.progress.history.append(row)
         if not row["val_loss"] >= self.progress.best_loss:  # without a validation part, NaN: the last epoch is chosen
@@ -237,7 +240,7 @@ class MemberTrainer:
 
     def _chosen_network(self) -> nn.Module:
         self.accelerator.wait_for_everyone()
-        if len(self.data.validation):
+        if len(self.data.validation) and self.accelerator.is_main_process:
             self.candidate.load_state_dict(load_checkpoint(self._chosen_file())[0]["network"])
         return self.candidate
 
