@@ -8,6 +8,6 @@ cat <<TEXT
 Done. Look at the reports:
   $PWD/reports/demo-organisms/index.html
   $PWD/reports/demo-covid/index.html
-The dashboard, with every run, curve and artifact:
-  make mlflow      and open http://localhost:5000
+The dashboard, with every run, curve and artifact: make mlflow, then open
+  http://localhost:5000/#/experiments?workflowType=machine_learning
 TEXT

@@ -208,3 +208,14 @@ def test_what_a_killed_process_left_under_the_temporary_name_is_not_taken_over(t
         assert temporary == place
         assert names(temporary) == []
     assert names(target) == []
+
+
+def test_files_get_the_usual_mode_whoever_wrote_them(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    with atomic_path(tmp_path / "file") as temporary:
+        temporary.touch(mode=0o600)
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "inside").touch(mode=0o600)
+    modes = {path.stat().st_mode for path in (plain, tmp_path / "file", tmp_path / "folder" / "inside")}
+    assert len(modes) == 1

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+_UMASK = os.umask(0)  # it can only be read by setting it; at import, before threads write files
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -27,6 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
+        _open_to_the_umask(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,6 +89,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for file in temporary.iterdir():
+            _open_to_the_umask(file)
         if target.exists():
             target.rename(earlier)
         temporary.rename(target)
@@ -93,3 +99,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             earlier.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _open_to_the_umask(file: Path) -> None:
+    """Give a file the usual mode: safetensors writes for the owner alone, which colleagues and servers cannot read."""
+    file.chmod(0o666 & ~_UMASK)
