@@ -19,17 +19,19 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success flush it to disk and rename it, on failure remove it.
 
-    The temporary name keeps the suffix, because many writers choose the format by it.
+    The temporary name keeps the suffix, because many writers choose the format by it. Without `durable` nothing is
+    flushed: a killed process still leaves the old file or the new one, but a power cut may leave a torn one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
         yield temporary
-        with temporary.open("rb+") as handle:
-            os.fsync(handle.fileno())
+        if durable:
+            with temporary.open("rb+") as handle:
+                os.fsync(handle.fileno())
         _open_to_the_umask(temporary)
         temporary.replace(target)
     finally:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from timm.utils import ModelEmaV3  # noqa: TID251  training uses timm's parts
 from torch import nn
@@ -222,20 +223,25 @@ class MemberTrainer:
                 old.unlink()
 
     def _restore(self) -> None:
-        path = self.folder / "checkpoint.safetensors"
-        if not path.is_file():
-            for stale in self.folder.glob("chosen-*.safetensors"):
+        try:
+            parts, facts = load_checkpoint(self.folder / "checkpoint.safetensors")
+            self.progress = Progress(**facts)
+            if len(self.data.validation):
+                load_checkpoint(self._chosen_file())
+        except FileNotFoundError:
+            self.progress = Progress()
+        except SafetensorError:
+            self.progress = Progress()
+            log.warning("fold %d: its checkpoint is damaged, so the fold starts over", self.data.fold)
+        for stale in self.folder.glob("chosen-*.safetensors"):
+            if stale != self._chosen_file():
                 stale.unlink()
+        if self.progress.epoch == 0:
             return
-        parts, facts = load_checkpoint(path)
-        self.progress = Progress(**facts)
         self.network.load_state_dict(parts["network"])
         restore_optimizer(self._bare_optimizer(), parts["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(parts["average"])
-        for stale in self.folder.glob("chosen-*.safetensors"):
-            if stale != self._chosen_file():
-                stale.unlink()
         log.info("fold %d: going on after epoch %d", self.data.fold, self.progress.epoch - 1)
 
     def _chosen_network(self) -> nn.Module:

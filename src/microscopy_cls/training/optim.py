@@ -20,6 +20,7 @@ def make_optimizer(model: nn.Module, settings: Finetune) -> torch.optim.Optimize
         opt="adamw",
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
+        fused=True,  # one pass over the weights: a fifth of a small step otherwise goes to their update
         layer_decay=settings.layer_decay if settings.layer_decay < 1 else None,
     )
     return optimizer
