@@ -156,3 +156,15 @@ def test_one_module_alone_imports_albumentations() -> None:
         if any(name.partition(".")[0] == "albumentations" for name in names):
             importing.append(path.relative_to(package).as_posix())
     assert importing == ["dataset/augment.py"]
+
+
+def test_strength_scales_the_change_and_zero_leaves_only_flips_and_turns() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    turned = {np.rot90(side, turns).tobytes() for side in (image, image[:, ::-1]) for turns in range(4)}
+    still = Augmenter("brightfield", 32, 0.0)
+    assert {still(image, seed).tobytes() for seed in range(20)} <= turned
+    upright = [Augmenter("xray", 32, strength) for strength in (0.5, 1.0)]
+    small, large = (
+        np.mean([np.abs(one(image, seed) - image.astype(int)).mean() for seed in range(30)]) for one in upright
+    )
+    assert 0 < small < large

@@ -249,3 +249,24 @@ def test_two_processes_train_one_model_together(paths: Paths) -> None:
     shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert shown.stdout.count("images predicted out of fold") == 1
     assert len(pd.read_parquet(paths.oof)) == 36
+
+
+def test_a_torn_checkpoint_starts_its_fold_over(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(config(), paths)
+    save = member_module.MemberTrainer._save
+
+    def torn(self: member_module.MemberTrainer) -> None:
+        save(self)
+        file = self.folder / "checkpoint.safetensors"
+        file.write_bytes(file.read_bytes()[:1000])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(member_module.MemberTrainer, "_save", torn)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(), paths, restart=True)
+    with caplog.at_level(logging.WARNING):
+        pd.testing.assert_frame_equal(whole, train(config(), paths), check_exact=True)
+    assert "fold 0: its checkpoint is damaged, so the fold starts over" in caplog.text

@@ -110,6 +110,9 @@ class Augment(Section):
     """Random changes of the training images."""
 
     preset: Preset = Field("brightfield", description="what the imaging modality allows")
+    strength: float = Field(
+        1.0, ge=0, le=2, description="of the changes; a small set learns sooner from scratch at 0.5"
+    )
 
 
 class Evaluate(Section):

@@ -41,10 +41,11 @@ class Augmenter:
     Args:
         preset: the modality.
         size_px: side of the square images, in and out.
+        strength: scales how large the changes are; flips and quarter turns, which change nothing, stay.
     """
 
-    def __init__(self, preset: Preset, size_px: int) -> None:
-        self._pipeline = _compose(preset, size_px) if preset != "none" else None
+    def __init__(self, preset: Preset, size_px: int, strength: float = 1.0) -> None:
+        self._pipeline = _compose(preset, size_px, strength) if preset != "none" else None
 
     def __call__(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Change uint8 (size_px, size_px, 3); the same seed always gives the same change."""
@@ -55,66 +56,79 @@ class Augmenter:
         return changed
 
 
-def _compose(preset: Preset, size_px: int) -> alb.Compose:
+def _compose(preset: Preset, size_px: int, strength: float) -> alb.Compose:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version on import otherwise
     import albumentations as alb  # noqa: TID251  this is its home
 
     cv2.setNumThreads(1)  # images are small and workers many
-    return alb.Compose(_PRESETS[preset](alb, size_px))
+    return alb.Compose(_PRESETS[preset](alb, size_px, strength))
 
 
-def _micrograph(alb: Any, size_px: int) -> list[alb.BasicTransform]:
+def _around_one(reach: float) -> tuple[float, float]:
+    """Factors from 1 - reach to 1 + reach."""
+    return 1 - reach, 1 + reach
+
+
+def _crop(alb: Any, size_px: int, lost: float, squeeze: float) -> alb.BasicTransform:
+    """A part of the image, at most `lost` of its area away, at most `squeeze` out of proportion."""
+    return alb.RandomResizedCrop((size_px, size_px), scale=(1 - lost, 1.0), ratio=_around_one(squeeze))
+
+
+def _micrograph(alb: Any, size_px: int, strength: float) -> list[alb.BasicTransform]:
+    angle = 20 * strength
     return [
-        alb.RandomResizedCrop((size_px, size_px), scale=(0.6, 1.0), ratio=(0.85, 1.18)),
+        _crop(alb, size_px, 0.4 * strength, 0.16 * strength),
         alb.D4(),
-        alb.Affine(rotate=(-20, 20), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
+        alb.Affine(rotate=(-angle, angle), border_mode=cv2.BORDER_REFLECT_101, p=0.5),
     ]
 
 
-def _brightfield(alb: Any, size_px: int) -> list[alb.BasicTransform]:
+def _brightfield(alb: Any, size_px: int, strength: float) -> list[alb.BasicTransform]:
+    light, stain, hue = _around_one(0.2 * strength), _around_one(0.3 * strength), 0.03 * strength
     return [
-        *_micrograph(alb, size_px),
-        alb.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.7, 1.3), hue=(-0.03, 0.03), p=0.8),
-        alb.GaussianBlur(blur_limit=(3, 5), p=0.15),
-        alb.GaussNoise(std_range=(0.01, 0.04), p=0.15),
+        *_micrograph(alb, size_px, strength),
+        alb.ColorJitter(brightness=light, contrast=light, saturation=stain, hue=(-hue, hue), p=0.8),
+        alb.GaussianBlur(blur_limit=(3, 5), p=0.15 * strength),
+        alb.GaussNoise(std_range=(0.01, 0.04), p=0.15 * strength),
     ]
 
 
-def _fluorescence(alb: Any, size_px: int) -> list[alb.BasicTransform]:
+def _fluorescence(alb: Any, size_px: int, strength: float) -> list[alb.BasicTransform]:
     return [
-        *_micrograph(alb, size_px),
-        alb.RandomBrightnessContrast(0.25, 0.25, p=0.8),
-        alb.RandomGamma((80, 125), p=0.3),
-        alb.GaussNoise(std_range=(0.01, 0.05), p=0.3),
+        *_micrograph(alb, size_px, strength),
+        alb.RandomBrightnessContrast(0.25 * strength, 0.25 * strength, p=0.8),
+        alb.RandomGamma((80, 125), p=0.3 * strength),
+        alb.GaussNoise(std_range=(0.01, 0.05), p=0.3 * strength),
     ]
 
 
-def _upright(alb: Any, size_px: int) -> list[alb.BasicTransform]:
+def _upright(alb: Any, size_px: int, strength: float) -> list[alb.BasicTransform]:
+    angle, shear = 8 * strength, 3 * strength
     return [
-        alb.RandomResizedCrop((size_px, size_px), scale=(0.75, 1.0), ratio=(0.9, 1.11)),
-        alb.Affine(rotate=(-8, 8), shear=(-3, 3), border_mode=cv2.BORDER_REPLICATE, p=0.7),
+        _crop(alb, size_px, 0.25 * strength, 0.1 * strength),
+        alb.Affine(rotate=(-angle, angle), shear=(-shear, shear), border_mode=cv2.BORDER_REPLICATE, p=0.7),
     ]
 
 
-def _xray(alb: Any, size_px: int) -> list[alb.BasicTransform]:
+def _xray(alb: Any, size_px: int, strength: float) -> list[alb.BasicTransform]:
     return [
-        *_upright(alb, size_px),
-        alb.RandomBrightnessContrast(0.2, 0.2, p=0.8),
-        alb.RandomGamma((80, 125), p=0.3),
-        alb.GaussNoise(std_range=(0.01, 0.03), p=0.2),
+        *_upright(alb, size_px, strength),
+        alb.RandomBrightnessContrast(0.2 * strength, 0.2 * strength, p=0.8),
+        alb.RandomGamma((80, 125), p=0.3 * strength),
+        alb.GaussNoise(std_range=(0.01, 0.03), p=0.2 * strength),
     ]
 
 
-def _ct(alb: Any, size_px: int) -> list[alb.BasicTransform]:
+def _ct(alb: Any, size_px: int, strength: float) -> list[alb.BasicTransform]:
     return [
-        *_upright(alb, size_px),
-        alb.RandomBrightnessContrast(0.15, 0.15, p=0.8),
-        alb.GaussianBlur(blur_limit=(3, 3), p=0.1),
-        alb.GaussNoise(std_range=(0.01, 0.03), p=0.2),
+        *_upright(alb, size_px, strength),
+        alb.RandomBrightnessContrast(0.15 * strength, 0.15 * strength, p=0.8),
+        alb.GaussianBlur(blur_limit=(3, 3), p=0.1 * strength),
+        alb.GaussNoise(std_range=(0.01, 0.03), p=0.2 * strength),
     ]
 
 
-_PRESETS: dict[Preset, Callable[[Any, int], list[alb.BasicTransform]]] = {
+_PRESETS: dict[Preset, Callable[[Any, int, float], list[alb.BasicTransform]]] = {
     "brightfield": _brightfield,
     "fluorescence": _fluorescence,
     "xray": _xray,

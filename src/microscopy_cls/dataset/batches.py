@@ -39,8 +39,11 @@ class Batch(NamedTuple):
 class CachedImages(Dataset[Batch]):
     """The pixel cache, augmented by (seed, epoch, image id)."""
 
-    def __init__(self, folder: Path, image_ids: Sequence[str], preset: Preset, seed: int) -> None:
-        self._folder, self._image_ids, self._preset, self._seed = folder, list(image_ids), preset, seed
+    def __init__(
+        self, folder: Path, image_ids: Sequence[str], preset: Preset, seed: int, *, strength: float = 1.0
+    ) -> None:
+        self._folder, self._image_ids, self._seed = folder, list(image_ids), seed
+        self._preset, self._strength = preset, strength
         self._pixels: NDArray[np.uint8] | None = None
         self._augment: Augmenter | None = None
 
@@ -59,7 +62,7 @@ class CachedImages(Dataset[Batch]):
         if item.epoch == AS_IT_IS:
             return pixels
         if self._augment is None:
-            self._augment = Augmenter(self._preset, pixels.shape[0])
+            self._augment = Augmenter(self._preset, pixels.shape[0], self._strength)
         return self._augment(pixels, item_seed(self._seed, item.epoch, self._image_ids[item.row]))
 
 

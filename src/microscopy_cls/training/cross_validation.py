@@ -81,7 +81,8 @@ class CrossValidation:
         self.tracker = tracker if self.accelerator.is_main_process else NullTracker()
         self.normalise.to(self.accelerator.device)
         image_ids = list(self.images.manifest["image_id"])
-        cached = CachedImages(paths.prepared, image_ids, config.augment.preset, config.runtime.seed)
+        augment, seed = config.augment, config.runtime.seed
+        cached = CachedImages(paths.prepared, image_ids, augment.preset, seed, strength=augment.strength)
         self.batches = Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
 
     def run(self, only: int | None = None) -> pd.DataFrame | None:
