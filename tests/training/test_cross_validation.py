@@ -243,10 +243,9 @@ def test_after_kill_9_the_same_command_ends_with_the_same_table(paths: Paths) ->
 def test_two_processes_train_one_model_together(paths: Paths) -> None:
     settings = config(batch_size=2, ema_decay=0.9).model_dump(mode="json")
     Path("tiny.yaml").write_text(json.dumps(settings))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launcher, "-m", "microscopy_cls", "train", "-c", "tiny.yaml"]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200)
     assert shown.stdout.count("images predicted out of fold") == 1
     assert len(pd.read_parquet(paths.oof)) == 36
 

@@ -52,11 +52,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Give an optimiser of the same model the moments that `optimizer_tensors` returned."""
+    """Give an optimiser of the same model the moments that `optimizer_tensors` returned.
+
+    Moments take their weight's memory layout: the fused step walks through memory and would pair other elements.
+    """
+    weights: list[torch.Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
     states: dict[int, Tensors] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
-        states.setdefault(int(number), {})[name] = tensor
+        weight = weights[int(number)]
+        alike = torch.empty_like(weight).copy_(tensor) if tensor.shape == weight.shape else tensor
+        states.setdefault(int(number), {})[name] = alike
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
