@@ -140,7 +140,7 @@ class MemberTrainer:
         np.random.seed(item_seed(self.seed, epoch, "mixup"))  # timm's mixup draws from it
         train_loss = self._train(epoch, on_images)
         elapsed = time.perf_counter() - started
-        row = {
+        row: EpochRow = {
             "fold": float(self.data.fold),
             "epoch": float(epoch),
             "train_loss": train_loss,
@@ -149,7 +149,9 @@ class MemberTrainer:
             "images_per_second": self.steps_per_epoch * self.batch_size * self.accelerator.num_processes / elapsed,
         }
         # Norm statistics differ between processes: all must choose, and stop, by the main one's figures.
-        row = broadcast_object_list([row])[0]
+        shared = [row]
+        broadcast_object_list(shared)
+        row = shared[0]
         self.progress.epoch += 1
         self.progress.history.append(row)
         if not row["val_loss"] >= self.progress.best_loss:  # without a validation part, NaN: the last epoch is chosen
