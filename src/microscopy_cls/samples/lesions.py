@@ -38,7 +38,7 @@ def ground_glass(chest: Chest, rng: np.random.Generator) -> Plane:
         ]
         haze = smoothed(filled(size(), patches), rng.uniform(4, 7))
         opacity += haze * lung * np.float32(rng.uniform(0.9, 1.15))
-    mottle = 0.85 + 0.20 * clouds(size(), 10, rng) + 0.10 * clouds(size(), 4, rng)
+    mottle = 0.90 + 0.15 * clouds(size(), 12, rng) + 0.07 * clouds(size(), 5, rng)
     return np.asarray(0.68 * opacity * np.clip(mottle, 0.2, 1.4), np.float32)
 
 
