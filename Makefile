@@ -4,9 +4,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-# Two libraries' spinning threads on few cores cost a factor of ten; idle threads must sleep.
-export OMP_WAIT_POLICY := PASSIVE
-export NO_ALBUMENTATIONS_UPDATE := 1
 export DVC_NO_ANALYTICS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

@@ -81,6 +81,7 @@ def train(settings, data, labels, batches, normalise, accelerator, folder, stop_
         if stop_after is not None and seen > stop_after:
             raise StoppedError
 
+    trainer.restore()
     try:
         chosen = trainer.run(on_epoch, lambda _: None)
     except StoppedError:

@@ -10,13 +10,10 @@ usage: python -m benchmarks.train_speed [--device auto] [--model resnext50_32x4d
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch

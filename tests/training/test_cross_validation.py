@@ -268,4 +268,4 @@ def test_a_torn_checkpoint_starts_its_fold_over(
             train(config(), paths, restart=True)
     with caplog.at_level(logging.WARNING):
         pd.testing.assert_frame_equal(whole, train(config(), paths), check_exact=True)
-    assert "fold 0: its checkpoint is damaged, so the fold starts over" in caplog.text
+    assert "fold_0: its checkpoint is damaged, so this fold starts over" in caplog.text

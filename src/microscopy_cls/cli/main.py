@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shlex
 import signal
 import sys
@@ -20,10 +19,9 @@ import typer
 
 from microscopy_cls import __version__
 from microscopy_cls.errors import MicroscopyError
+from microscopy_cls.system import environment
 
-# Spinning threads of two libraries on few cores cost a factor of ten; must be set before torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+environment.set_defaults()
 
 USAGE, INTERRUPTED = 2, 130
 CHATTY = ("accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "PIL", "tifffile", "timm", "urllib3")

@@ -91,13 +91,13 @@ class CrossValidation:
         Returns:
             The out-of-fold table once all folds are done, else None.
         """
-        folds = range(self.config.folds.num) if only is None else [only]
+        wanted = range(self.config.folds.num) if only is None else [only]
+        folds = [fold for fold in wanted if not self._done_file(fold).is_file()]
         with self.tracker:
             self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
             with bar("training", self._num_images_to_see(folds), shown=self.accelerator.is_main_process) as shown:
                 for fold in folds:
-                    if not self._done_file(fold).is_file():
-                        self._train_fold(fold, shown)
+                    self._train_fold(fold, shown)
             table = self._collect()
             if table is not None and self.accelerator.is_main_process:
                 self.tracker.log_artifact(self.paths.oof)
@@ -162,7 +162,6 @@ class CrossValidation:
         return network.to(device).to(memory_format=torch.channels_last)
 
     def _train_fold(self, fold: int, shown: tqdm[Any]) -> None:
-        started = time.monotonic()
         settings, seed = self.config.finetune, self.config.runtime.seed + fold
         data = self.images.fold(fold, settings.validation_fraction, self.config.folds.seed)
         network = self._network(fold, self.accelerator.device)
@@ -170,21 +169,31 @@ class CrossValidation:
             network, self.normalise, data, self.images.labels, len(self.images.classes), self.batches, settings,
             self.state.batch_size, seed, self._folder(fold), self.accelerator,
         )  # fmt: skip
+        trainer.restore()
         with self.tracker.fold(fold) as tracked:
 
-            def on_epoch(row: EpochRow) -> None:
+            def track(row: EpochRow) -> None:
                 curves = {name: value for name, value in row.items() if name not in NOT_CURVES and np.isfinite(value)}
                 tracked.log(curves, int(row["epoch"]))
+
+            def on_epoch(row: EpochRow) -> None:
+                track(row)
                 self._tell(row)
 
+            for row in trainer.progress.history:  # the store may have missed them
+                track(row)
+            if trainer.progress.epoch:
+                log.info("fold %d/%d: going on after epoch %d", fold + 1, self.config.folds.num, trainer.progress.epoch)
+                self._advance(shown, trainer.progress.epoch * len(data.train), fold)
             chosen = trainer.run(on_epoch, lambda num: self._advance(shown, num, fold))
             if self.accelerator.is_main_process:
-                self._finish_fold(data, chosen, trainer, time.monotonic() - started)
+                self._finish_fold(data, chosen, trainer)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
 
-    def _finish_fold(self, data: FoldData, chosen: torch.nn.Module, trainer: MemberTrainer, seconds: float) -> None:
+    def _finish_fold(self, data: FoldData, chosen: torch.nn.Module, trainer: MemberTrainer) -> None:
         """Keep the member, predict its fold for the first and only time, and drop the checkpoints."""
+        started = time.perf_counter()
         batches = self.batches.plain(data.test, self.state.batch_size)
         predictions = predict(chosen, self.normalise, batches, self.accelerator)
         member = self.paths.members / f"fold_{data.fold}.safetensors"
@@ -193,7 +202,8 @@ class CrossValidation:
         history = pd.DataFrame(trainer.progress.history).astype({"fold": int, "epoch": int})
         chosen_epoch = trainer.progress.chosen
         write_csv(self._folder(data.fold) / "curves.csv", history.assign(chosen=(history["epoch"] == chosen_epoch) * 1))
-        self.state = replace(self.state, fold_seconds=self.state.fold_seconds | {str(data.fold): seconds})
+        seconds = trainer.progress.seconds + time.perf_counter() - started
+        self.state = replace(self.state, fold_seconds=self.state.fold_seconds | {str(data.fold): round(seconds, 1)})
         save_state(self.paths.runs, self.state)
         save_fold(self._done_file(data.fold), data.test, predictions)
         for checkpoint in self._folder(data.fold).glob("ch*.safetensors"):
@@ -228,7 +238,7 @@ class CrossValidation:
             "device": self.state.device,
         }
 
-    def _num_images_to_see(self, folds: range | list[int]) -> int:
+    def _num_images_to_see(self, folds: list[int]) -> int:
         sizes = [
             (self.images.manifest["fold"] >= 0).sum() - (self.images.manifest["fold"] == fold).sum() for fold in folds
         ]

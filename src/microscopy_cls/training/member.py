@@ -51,12 +51,13 @@ class FoldData:
 
 @dataclass
 class Progress:
-    """What a fold has reached: the next epoch, a row per finished epoch, and the epoch chosen so far."""
+    """What a fold has reached: the next epoch, a row a finished epoch, the epoch chosen so far, seconds spent."""
 
     epoch: int = 0
     history: list[EpochRow] = field(default_factory=list)
     chosen: int = -1
     best_loss: float = math.inf
+    seconds: float = 0.0
 
     @property
     def epochs_without_gain(self) -> int:
@@ -113,20 +114,19 @@ class MemberTrainer:
         return self.average.module if self.average is not None else self.network
 
     def run(self, on_epoch: Callable[[EpochRow], None], on_images: Callable[[int], None]) -> nn.Module:
-        """Train from the last checkpoint, or the beginning, to the end; return the chosen network.
+        """Train from where `restore` left it to the end; return the chosen network.
 
         Args:
-            on_epoch: called with each finished epoch's row, those of a resumed fold included.
+            on_epoch: called with each finished epoch's row.
             on_images: called with the number of images after each step.
 
         Raises:
             TrainingError: the loss is no longer finite; names fold, epoch and step.
         """
-        self._restore()
-        for row in self.progress.history:
-            on_epoch(row)
         while self.progress.epoch < self.settings.epochs and not self._exhausted():
+            started = time.perf_counter()
             on_epoch(self._one_epoch(self.progress.epoch, on_images))
+            self.progress.seconds += time.perf_counter() - started
             self._save()
         return self._chosen_network()
 
@@ -224,7 +224,8 @@ class MemberTrainer:
             if old != chosen:
                 old.unlink()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Take over the last checkpoint in `folder`, if there is one that can be read; `progress` tells what came."""
         try:
             parts, facts = load_checkpoint(self.folder / "checkpoint.safetensors")
             self.progress = Progress(**facts)
@@ -234,7 +235,7 @@ class MemberTrainer:
             self.progress = Progress()
         except SafetensorError:
             self.progress = Progress()
-            log.warning("fold %d: its checkpoint is damaged, so the fold starts over", self.data.fold)
+            log.warning("%s: its checkpoint is damaged, so this fold starts over", self.folder)
         for stale in self.folder.glob("chosen-*.safetensors"):
             if stale != self._chosen_file():
                 stale.unlink()
@@ -244,7 +245,6 @@ class MemberTrainer:
         restore_optimizer(self._bare_optimizer(), parts["optimizer"])
         if self.average is not None:
             self.average.module.load_state_dict(parts["average"])
-        log.info("fold %d: going on after epoch %d", self.data.fold, self.progress.epoch - 1)
 
     def _chosen_network(self) -> nn.Module:
         self.accelerator.wait_for_everyone()

@@ -28,7 +28,7 @@ class RunState:
     Attributes:
         identity: what decides the result: settings, manifest digest, weights digest.
         batch_size, precision, num_threads: in use since the run began; a continued run takes them over.
-        seconds: spent so far, by fold.
+        fold_seconds: spent on each finished fold, by all the commands that worked on it.
     """
 
     identity: dict[str, Any]
