@@ -499,8 +499,13 @@ def empty() -> Path:
 
 def strangers() -> Path:
     Path("raw/a").mkdir(parents=True)
-    Path("raw/a/1.dcm").write_bytes(b"x")
+    Path("raw/a/1.mha").write_bytes(b"x")
     return Path("raw")
+
+
+def volume() -> Path:
+    Path("scan.nii.gz").write_bytes(b"x")
+    return Path("scan.nii.gz")
 
 
 def flat() -> Path:
@@ -546,8 +551,9 @@ def one_class_with_table() -> Path:
         (spreadsheet, ["is a spreadsheet. Save it as CSV: `microscopy-cls init labels.csv`"]),
         (document, ["notes.txt: is no folder and no table", ".csv, .tsv, .parquet"]),
         (lambda: draw("one.png"), ["one.png: is one image. Name the folder"]),
+        (volume, ["scan.nii.gz: is one image. Name the folder"]),
         (empty, ["raw: is empty. Put a folder of images per class into it"]),
-        (strangers, ["raw: holds no images that can be trained on, but 1 .dcm. Readable endings: .bmp"]),
+        (strangers, ["raw: holds no images that can be trained on, but 1 .mha. Readable endings: .bmp"]),
         (
             flat,
             ["raw: holds 1 image without class folders, so that nothing says", "`microscopy-cls init raw/labels.csv`"],

@@ -50,6 +50,13 @@ def test_the_first_folder_is_the_class_and_the_path_below_the_root_the_id(tmp_pa
     assert list(listing.files.columns) == ["image_id", "path", "label", "group", "split"]
 
 
+def test_scans_are_listed_and_other_archives_are_not(tmp_path: Path) -> None:
+    touch(tmp_path, "ill/a.dcm", "ill/b.DICOM", "well/c.nii", "well/d.nii.gz", "well/e.gz", "well/IM0001")
+    listing = list_files(Data(root=tmp_path))
+    assert ids(listing) == ["ill/a.dcm", "ill/b.DICOM", "well/c.nii", "well/d.nii.gz"]
+    assert listing.num_ignored == 2
+
+
 def test_other_hidden_and_loose_files_are_counted_and_not_listed(tmp_path: Path) -> None:
     touch(
         tmp_path, "yeast/a.png", "loose.png", "yeast/notes.txt", "yeast/noending", "yeast/._a.png", ".cache/yeast/b.png"

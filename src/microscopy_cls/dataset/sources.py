@@ -12,7 +12,7 @@ import pandas as pd
 
 from microscopy_cls.config.schema import Columns, Data
 from microscopy_cls.errors import ConfigError, DataError
-from microscopy_cls.images import IMAGE_SUFFIXES
+from microscopy_cls.images import IMAGE_SUFFIXES, ending
 
 NUM_SHOWN = 5  # examples in a message
 
@@ -58,7 +58,7 @@ def _from_folders(root: Path) -> tuple[pd.DataFrame, int]:
     rows, num_ignored = [], 0
     for path in _walk(root):
         relative = path.relative_to(root)
-        if len(relative.parts) < 2 or _hidden(relative) or path.suffix.lower() not in IMAGE_SUFFIXES:
+        if len(relative.parts) < 2 or _hidden(relative) or ending(path) not in IMAGE_SUFFIXES:
             num_ignored += 1
             continue
         rows.append((relative.as_posix(), str(path), relative.parts[0]))

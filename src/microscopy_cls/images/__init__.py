@@ -2,7 +2,19 @@
 
 from microscopy_cls.images.decoded import Decoded
 from microscopy_cls.images.raster import IMAGE_SUFFIXES, decode, read_image
-from microscopy_cls.images.source import read_bytes
+from microscopy_cls.images.source import ending, read_bytes
 from microscopy_cls.images.square import fit_square
+from microscopy_cls.images.stack import Stack, is_stack, read_stack
 
-__all__ = ["IMAGE_SUFFIXES", "Decoded", "decode", "fit_square", "read_bytes", "read_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Decoded",
+    "Stack",
+    "decode",
+    "ending",
+    "fit_square",
+    "is_stack",
+    "read_bytes",
+    "read_image",
+    "read_stack",
+]

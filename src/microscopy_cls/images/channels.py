@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -9,7 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from microscopy_cls.errors import ConfigError
+from microscopy_cls.images.decoded import Decoded, UnreadableError
 from microscopy_cls.images.intensity import to_uint8
+
+
+def check_channels(channels: tuple[int, ...] | None) -> None:
+    """Raise ConfigError for a choice of channels that no image can be shown by."""
+    if channels is not None and not (1 <= len(channels) <= 3 and min(channels) >= 0):
+        raise ConfigError(f"data.channels is {list(channels)}: give one to three channel numbers, counted from 0")
+
+
+def check_has_channels(channels: tuple[int, ...], num_channels: int) -> None:
+    """Refuse a choice of channels that the file does not have."""
+    if max(channels) >= num_channels:
+        has = "1 channel" if num_channels == 1 else f"{num_channels} channels"
+        raise UnreadableError(f"channel {max(channels)} asked, has {has} (counted from 0; data.channels)")
+
+
+def chosen(image: Decoded, channels: tuple[int, ...] | None) -> Decoded:
+    """The image shown by some of its colours: red, green and blue are its channels 0 to 2; grey has only 0."""
+    if channels is None:
+        return image
+    is_grey = bool((image.pixels == image.pixels[..., :1]).all())
+    check_has_channels(channels, 1 if is_grey and image.channels < 3 else 3)
+    return replace(image, pixels=three_channels(np.ascontiguousarray(image.pixels[..., list(channels)])))
 
 
 def three_channels(values: NDArray[np.uint8]) -> NDArray[np.uint8]:

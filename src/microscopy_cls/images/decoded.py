@@ -19,7 +19,7 @@ class Decoded:
 
     Attributes:
         pixels: uint8 (height_px, width_px, 3), RGB, contiguous and writable.
-        format: of the content, whatever the file is called: BMP, GIF, JPEG, PNG, TIFF or WEBP.
+        format: of the content, whatever the file is called: BMP, DICOM, GIF, JPEG, NIFTI, PNG, TIFF or WEBP.
         width_px: width after the camera's orientation has been applied.
         height_px: height after the camera's orientation has been applied.
         channels: samples a pixel as stored, alpha included; 1 for a palette.

@@ -14,6 +14,8 @@ from microscopy_cls.errors import ConfigError
 from microscopy_cls.images.decoded import UnreadableError
 
 _PERCENTILES = (0.1, 99.9)
+SAMPLE_SIZE = 2**24
+"""About so many evenly spaced voxels are enough for the percentiles of a volume."""
 _BLOCK_SIZE = 2**17  # samples scaled at a time: temporaries stay in the processor's cache and small
 
 
@@ -49,23 +51,26 @@ def to_uint8(values: NDArray[Any], intensity: Intensity, num_bits: int | None = 
     num_bits = num_bits or values.dtype.itemsize * 8
     if values.dtype == np.uint8 and num_bits == 8:
         return values
-    low, high = _limits(values, "full" if num_bits <= 8 else intensity, num_bits)
+    rule = "full" if num_bits <= 8 else intensity
+    if rule == "full":
+        low, high = type_range(values, num_bits)
+    else:
+        low, high = limits(values) if isinstance(rule, str) else rule
     return _scaled(values, low, high)
 
 
-def _limits(values: NDArray[Any], intensity: Intensity, num_bits: int) -> tuple[float, float]:
-    """The values that become 0 and 255."""
-    if not isinstance(intensity, str):
-        return intensity
-    if intensity == "full":
-        return _type_range(values, num_bits)
+def limits(values: NDArray[Any]) -> tuple[float, float]:
+    """The values of any shape that `percentile` makes 0 and 255."""
     low, high = _percentiles(values)
-    if low < high:
-        return low, high
-    return _extremes(values)
+    return (low, high) if low < high else _extremes(values)
 
 
-def _type_range(values: NDArray[Any], num_bits: int) -> tuple[float, float]:
+def type_range(values: NDArray[Any], num_bits: int) -> tuple[float, float]:
+    """The values that `full` makes 0 and 255: the ends of `num_bits` bits, or 0 and 1 for floats.
+
+    Raises:
+        UnreadableError: floats outside 0..1.
+    """
     if values.dtype.kind == "u":
         return 0.0, 2.0**num_bits - 1
     if values.dtype.kind == "i":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
+import zlib
 from pathlib import Path
 
 from microscopy_cls.errors import ImageError
@@ -19,6 +20,15 @@ _SIGNATURES = (
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
 )
+HEAD_SIZE = 4096
+"""So many bytes at the beginning tell a file's format."""
+_DICOM_SUFFIXES = (".dcm", ".dicom")
+# How a DICOM data set without a signature begins: with group 2 (the file's own header) or 8, elements being sorted.
+_DICOM_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_GZIP = b"\x1f\x8b"
+# NIfTI 1 and 2: size of the header, where its magic word stands, and the word (of one file, and of a pair).
+_NIFTI_HEADERS = ((348, 344, (b"n+1\x00", b"ni1\x00")), (540, 4, (b"n+2\x00", b"ni2\x00")))
+_NIFTI_HEAD_SIZE = 540  # of an archive no more is inflated: at its end a checksum would be compared
 # Lengths of the header that follows BMP's file header: "BM" alone begins too many texts.
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
@@ -28,7 +38,7 @@ _STRANGERS = (
     ((b"<?xml", b"<svg"), "an XML or SVG text"),
     ((b"%pdf",), "a PDF"),
     ((b"pk\x03\x04",), "a ZIP archive"),
-    ((b"\x1f\x8b",), "a gzip archive"),
+    ((_GZIP,), "a gzip archive, without a NIfTI volume inside"),
     ((b"\x89hdf",), "an HDF5 file"),
     ((b"zisrawfile",), "a Zeiss CZI file (export it as TIFF)"),
     ((b"version https://git-lfs",), "a Git LFS pointer (fetch the file itself: git lfs pull)"),
@@ -79,20 +89,49 @@ def _reason_of(error: OSError, path: Path) -> str:
     return f"cannot be read ({error.strerror or 'unknown cause'})"
 
 
-def file_format(data: bytes) -> str:
-    """BMP, GIF, JPEG, PNG, TIFF or WEBP, by the first bytes.
+def ending(path: str | Path) -> str:
+    """What follows the last dot of a file's name, in lower case and with the dot; `.nii.gz` is one ending."""
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def file_format(data: bytes, name: str | Path = "") -> str:
+    """BMP, DICOM, GIF, JPEG, NIFTI, PNG, TIFF or WEBP, by the first bytes.
+
+    Args:
+        data: the file, or its first `HEAD_SIZE` bytes.
+        name: of the file. Only DICOM files without a signature are recognised by its ending (and their content).
 
     Raises:
         UnreadableError: none of these; says what it looks like instead.
     """
-    for signature, name in _SIGNATURES:
+    if data[128:132] == b"DICM":  # before TIFF: slides may begin as both
+        return "DICOM"
+    for signature, format_name in _SIGNATURES:
         if data.startswith(signature):
-            return name
+            return format_name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
         return "BMP"
+    if _is_nifti(data):
+        return "NIFTI"
+    if ending(name) in _DICOM_SUFFIXES and data[:2] in _DICOM_GROUPS:
+        return "DICOM"
     raise UnreadableError(_stranger(data))
+
+
+def _is_nifti(data: bytes) -> bool:
+    head = _unzipped_head(data) if data[:2] == _GZIP else data[:HEAD_SIZE]
+    sizes = {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")}
+    return any(size in sizes and head[at : at + 4] in words for size, at, words in _NIFTI_HEADERS)
+
+
+def _unzipped_head(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(data[:HEAD_SIZE], _NIFTI_HEAD_SIZE)
+    except zlib.error:
+        return b""
 
 
 def _stranger(data: bytes) -> str:
@@ -101,8 +140,6 @@ def _stranger(data: bytes) -> str:
         return "is empty (0 bytes)"
     if not data.strip(b"\x00"):
         return "is not an image: it holds zeros only, as after an interrupted copy"
-    if data[128:132] == b"DICM":
-        return "is not a raster image: it starts like a DICOM file"
     head = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
     for beginnings, name in _STRANGERS:
         if head.lower().startswith(beginnings):

@@ -1,4 +1,4 @@
-"""TIFF and BigTIFF pages of any depth and up to four channels.
+"""TIFF and BigTIFF pages of any depth, and the channels of OME-TIFF and ImageJ hyperstacks.
 
 tifffile reads the headers and, with imagecodecs, the samples; Pillow converts colours (CMYK, YCbCr, LAB). Pillow's own
 TIFF reader is not used: above 8 bits it knows few layouts, and its libtiff prints to stderr what it finds wrong.
@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from microscopy_cls.config.schema import Intensity
-from microscopy_cls.images.channels import on_white, three_channels, unmultiplied
+from microscopy_cls.images.channels import check_has_channels, on_white, three_channels, unmultiplied
 from microscopy_cls.images.decoded import Decoded, UnreadableError, check_page, check_size, decoded, upright
+from microscopy_cls.images.hyperstack import channel_pages, check_number
 from microscopy_cls.images.intensity import to_uint8
 from microscopy_cls.images.pillow import rgb_of
 from microscopy_cls.images.quiet import muted_logs
 
 # Photometric interpretations. TIFF 6.0, sections 3 to 6, 16, 21 and 23.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
+_PLAIN = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)  # samples that are what is shown
 _PILLOW_MODES = {_CMYK: "CMYK", _YCBCR: "YCbCr", _LAB: "LAB"}
 _PREMULTIPLIED, _STRAIGHT = 1, 2  # kinds of extra sample that are alpha
 # Compressions: none, fax, LZW, PackBits, JPEG, Deflate (two numbers), JPEG 2000, LZMA, Zstandard, WebP. imagecodecs
@@ -37,29 +39,72 @@ _COMPRESSIONS = (_NOT_COMPRESSED, *_BY_LIBTIFF, _JPEG, 8, 32946, 34712, 34925, 5
 # By how much LZW, Deflate and PackBits shrink data at best: a damaged header that claims more would cost gigabytes and
 # half a minute.
 _MAX_RATIO = {5: 4096, 8: 1032, 32946: 1032, 32773: 64}
+_MAX_SAMPLES_FACTOR = 4  # so many times max_pixels: RGB and alpha at the limit
 _ORIENTATION_TAG = 274
 # Size, bits, compression, photometric interpretation, strips, channels, planes, predictor, palette, tiles, extra
 # samples, sample format: whoever misses one of these decodes something else.
 _LAYOUT_TAGS = frozenset({256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339})
 
 
-def read_tiff(data: bytes, intensity: Intensity, page: int, max_pixels: int) -> Decoded:
-    """Decode one page.
+def read_tiff(
+    data: bytes, intensity: Intensity, page: int, max_pixels: int, channels: tuple[int, ...] | None
+) -> Decoded:
+    """Decode one page, or the channels of one place of a hyperstack.
 
     Raises:
-        UnreadableError: no such page, too large, truncated, too many channels, or colours of an unknown kind.
+        UnreadableError: no such page or channel, too large, truncated, too many channels to show without a choice, or
+            colours of an unknown kind.
         ValueError, RuntimeError, ...: what tifffile and its codecs raise for a damaged file.
     """
-    with muted_logs(), tifffile.TiffFile(io.BytesIO(data)) as file:
+    # A header may name other files as holding channels: they are not opened, and this one's pages stand alone.
+    with muted_logs(), tifffile.TiffFile(io.BytesIO(data), _multifile=False) as file:
+        pages = channel_pages(file, page)
+        if pages is not None:
+            return _composite(file, data, pages, intensity, max_pixels, channels)
         directory = _directory(file, data, page)
-        _check_tags(file, directory, data)
-        _check_layout(directory, max_pixels)
-        _check_segments(directory, data)
+        _check(file, directory, data, max_pixels)
         values = _samples(directory, data, page)
-        stored_bits = directory.bitspersample  # a tuple where channels differ (RGB 565); such values come rescaled
-        num_bits = stored_bits if isinstance(stored_bits, int) else values.dtype.itemsize * 8
-        pixels = upright(_rgb(values, directory, num_bits, intensity), directory.tags.valueof(_ORIENTATION_TAG, 1))
-        return decoded(pixels, "TIFF", directory.samplesperpixel, int(np.max(stored_bits)))
+        num_bits, bit_depth = _bits(directory, values)
+        rgb = _rgb(values, directory, num_bits, intensity, channels)
+        return decoded(_upright(rgb, directory), "TIFF", directory.samplesperpixel, bit_depth)
+
+
+def _composite(
+    file: tifffile.TiffFile,
+    data: bytes,
+    pages: list[int],
+    intensity: Intensity,
+    max_pixels: int,
+    channels: tuple[int, ...] | None,
+) -> Decoded:
+    """Channels that are pages, each scaled on its own."""
+    planes = []
+    for channel in check_number(len(pages), channels):
+        directory = _directory(file, data, pages[channel])
+        _check(file, directory, data, max_pixels)
+        values = _samples(directory, data, pages[channel])
+        if values.shape[2] != 1:
+            raise UnreadableError("is damaged: a channel has channels of its own")
+        num_bits, bit_depth = _bits(directory, values)
+        planes.append(_upright(to_uint8(values, intensity, num_bits), directory))
+    return decoded(three_channels(np.concatenate(planes, axis=2)), "TIFF", len(pages), bit_depth)
+
+
+def _check(file: tifffile.TiffFile, directory: tifffile.TiffPage, data: bytes, max_pixels: int) -> None:
+    """Refuse, from the header alone, what cannot or must not be decoded."""
+    _check_tags(file, directory, data)
+    _check_layout(directory, max_pixels)
+    _check_segments(directory, data)
+
+
+def _bits(directory: tifffile.TiffPage, values: NDArray[Any]) -> tuple[int, int]:
+    """Significant bits of the samples as decoded, and bits as stored."""
+    stored = directory.bitspersample  # a tuple where channels differ (RGB 565); such values come rescaled
+    return stored if isinstance(stored, int) else values.dtype.itemsize * 8, int(np.max(stored))
+
+
+def _upright(pixels: NDArray[np.uint8], directory: tifffile.TiffPage) -> NDArray[np.uint8]:
+    return upright(pixels, directory.tags.valueof(_ORIENTATION_TAG, 1))
 
 
 def _directory(file: tifffile.TiffFile, data: bytes, page: int) -> tifffile.TiffPage:
@@ -89,16 +134,20 @@ def _check_tags(file: tifffile.TiffFile, directory: tifffile.TiffPage, data: byt
 
 
 def _check_layout(directory: tifffile.TiffPage, max_pixels: int) -> None:
-    """Refuse, from the header alone, what cannot or must not be decoded."""
     check_size(directory.imagewidth, directory.imagelength, max_pixels)
     if directory.is_tiled:
         check_size(directory.tilewidth, directory.tilelength, max_pixels)
     if directory.imagedepth > 1:
         raise UnreadableError(f"is a volume of {directory.imagedepth} slices: save the slice to classify as an image")
-    if directory.samplesperpixel > 4:
-        raise _too_many_channels(directory.samplesperpixel)
-    if directory.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, *_PILLOW_MODES):
-        raise UnreadableError(f"stores colours as {_name(directory.photometric)}, which is not supported: save RGB")
+    num_channels = directory.samplesperpixel
+    if directory.imagewidth * directory.imagelength * num_channels > max_pixels * _MAX_SAMPLES_FACTOR:
+        raise UnreadableError(
+            f"claims {directory.imagewidth} x {directory.imagelength} pixels of {num_channels} channels, more samples "
+            f"than {_MAX_SAMPLES_FACTOR} times the limit of {max_pixels:,} (data.max_pixels)"
+        )
+    photometric = directory.photometric
+    if photometric not in (*_PLAIN, _PALETTE, *_PILLOW_MODES) or (num_channels > 4 and photometric not in _PLAIN):
+        raise UnreadableError(f"stores colours as {_name(photometric)}, which is not supported: save RGB")
     if directory.compression not in _COMPRESSIONS:
         raise UnreadableError(
             f"is compressed by {_name(directory.compression)}, which is not supported: save it with Deflate or none"
@@ -139,12 +188,6 @@ def _segment_bytes(directory: tifffile.TiffPage) -> int:
     return int(width * length * num_samples * np.max(directory.bitspersample)) // 8
 
 
-def _too_many_channels(num_channels: int) -> UnreadableError:
-    return UnreadableError(
-        f"has {num_channels} channels, and which of them to show is a choice: save one, two, or three as RGB"
-    )
-
-
 def _samples(directory: tifffile.TiffPage, data: bytes, page: int) -> NDArray[Any]:
     """What is stored, (h, w, c); but colours that the decoder converts are RGB already (`_is_converted`)."""
     if directory.compression in _BY_LIBTIFF:
@@ -163,15 +206,42 @@ def _is_converted(directory: tifffile.TiffPage) -> bool:
     return directory.photometric == _YCBCR and directory.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
 
 
-def _rgb(values: NDArray[Any], directory: tifffile.TiffPage, num_bits: int, intensity: Intensity) -> NDArray[np.uint8]:
+def _rgb(
+    values: NDArray[Any],
+    directory: tifffile.TiffPage,
+    num_bits: int,
+    intensity: Intensity,
+    channels: tuple[int, ...] | None,
+) -> NDArray[np.uint8]:
     """Stored samples (h, w, c) as uint8 (h, w, 3)."""
+    if channels is not None and directory.photometric in _PLAIN:
+        return _separate(values, directory, num_bits, intensity, channels)
     extra = directory.extrasamples[-1] if directory.extrasamples else None
     if values.shape[2] not in (2, 4) or extra not in (_PREMULTIPLIED, _STRAIGHT):
-        return _colours(values, directory, num_bits, intensity)
-    colours, alpha = values[..., :-1], values[..., -1]
-    if extra == _PREMULTIPLIED:
-        colours = unmultiplied(colours, alpha, num_bits)
-    return on_white(_colours(colours, directory, num_bits, intensity), alpha, num_bits)
+        rgb = _colours(values, directory, num_bits, intensity)
+    else:
+        colours, alpha = values[..., :-1], values[..., -1]
+        if extra == _PREMULTIPLIED:
+            colours = unmultiplied(colours, alpha, num_bits)
+        rgb = on_white(_colours(colours, directory, num_bits, intensity), alpha, num_bits)
+    if channels is None:
+        return rgb
+    check_has_channels(channels, 3)
+    return three_channels(np.ascontiguousarray(rgb[..., list(channels)]))
+
+
+def _separate(
+    values: NDArray[Any],
+    directory: tifffile.TiffPage,
+    num_bits: int,
+    intensity: Intensity,
+    channels: tuple[int, ...] | None,
+) -> NDArray[np.uint8]:
+    """Channels that are no colours, each scaled on its own: dyes differ in brightness."""
+    shown = check_number(values.shape[2], channels)
+    planes = [to_uint8(values[..., channel], intensity, num_bits) for channel in shown]
+    rgb = three_channels(np.stack(planes, axis=2))
+    return 255 - rgb if directory.photometric == _WHITE_IS_ZERO else rgb
 
 
 def _colours(
@@ -184,12 +254,12 @@ def _colours(
         samples = to_uint8(values, "full", num_bits)
         mode, size = _PILLOW_MODES[directory.photometric], (values.shape[1], values.shape[0])
         return rgb_of(Image.frombytes(mode, size, samples.tobytes()))
-    if values.shape[2] == 4:
-        if directory.photometric != _RGB:
-            raise _too_many_channels(4)
+    if values.shape[2] == 4 and directory.photometric == _RGB:
         values = values[..., :3]  # the fourth is declared to be no colour and no alpha
-    rgb = three_channels(to_uint8(values, intensity, num_bits))
-    return 255 - rgb if directory.photometric == _WHITE_IS_ZERO else rgb
+    is_colour = directory.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    if is_colour and values.shape[2] <= 3:
+        return three_channels(to_uint8(values, intensity, num_bits))
+    return _separate(values, directory, num_bits, intensity, None)
 
 
 def _looked_up(indices: NDArray[Any], colormap: NDArray[np.uint16]) -> NDArray[np.uint8]:

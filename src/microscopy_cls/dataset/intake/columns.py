@@ -129,7 +129,7 @@ def _by_words(names: Iterable[str], words: Sequence[str], loose: bool = False) -
 
 def _names_images(values: pd.Series) -> bool:
     filled = values[values != ""]
-    endings = filled.str.lower().str.extract(r"(\.[a-z]+)$", expand=False)
+    endings = filled.str.lower().str.extract(r"((?:\.nii)?\.[a-z]+)$", expand=False)
     return len(filled) > 0 and bool(endings.isin(IMAGE_SUFFIXES).mean() >= MIN_IMAGES)
 
 

@@ -12,7 +12,7 @@ from microscopy_cls.config.schema import Data
 from microscopy_cls.dataset.intake.notes import NUM_SHOWN, count
 from microscopy_cls.dataset.sources import Listing, list_files
 from microscopy_cls.errors import DataError
-from microscopy_cls.images import IMAGE_SUFFIXES
+from microscopy_cls.images import IMAGE_SUFFIXES, ending
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -50,7 +50,7 @@ def check_table(table: Path) -> None:
     Raises:
         DataError: an archive, a spreadsheet, one image, or a file of another kind.
     """
-    suffix = table.suffix.lower()
+    suffix = ending(table)
     if suffix in TABLE_SUFFIXES:
         return
     if suffix in ARCHIVE_SUFFIXES:
@@ -70,17 +70,17 @@ def tables_in(folder: Path) -> list[Path]:
 
 
 def _nothing_in_class_folders(root: Path) -> DataError:
-    endings = Counter(path.suffix.lower() for path in root.iterdir() if path.is_file())
-    num_flat = sum(number for ending, number in endings.items() if ending in IMAGE_SUFFIXES)
+    endings = Counter(ending(path) for path in root.iterdir() if path.is_file())
+    num_flat = sum(number for name, number in endings.items() if name in IMAGE_SUFFIXES)
     if num_flat:
         return _flat(root, num_flat)
-    found = Counter(Path(name).suffix.lower() or name for _, _, names in os.walk(root) for name in names)
+    found = Counter(ending(name) or name for _, _, names in os.walk(root) for name in names)
     if not found:
         return DataError(f"{root}: is empty. Put a folder of images per class into it.")
-    archive = next((path for path in sorted(root.iterdir()) if path.suffix.lower() in ARCHIVE_SUFFIXES), None)
+    archive = next((path for path in sorted(root.iterdir()) if ending(path) in ARCHIVE_SUFFIXES), None)
     if archive is not None:
         return DataError(f"{root}: holds the archive {archive.name}. Unpack it: {_command(_unpacked(archive))}")
-    listed = ", ".join(f"{number} {ending}" for ending, number in found.most_common(NUM_SHOWN))
+    listed = ", ".join(f"{number} {name}" for name, number in found.most_common(NUM_SHOWN))
     return DataError(
         f"{root}: holds no images that can be trained on, but {listed}. "
         f"Readable endings: {', '.join(sorted(IMAGE_SUFFIXES))}. Convert the images, and keep a folder per class."
