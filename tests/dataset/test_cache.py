@@ -192,8 +192,9 @@ def test_deleted_added_and_renamed_files_move_rows_and_only_new_bytes_are_decode
         replace(READING, intensity="full"),
         replace(READING, intensity=(0.0, 4095.0)),
         replace(READING, max_pixels=10**6),
+        replace(READING, channels=(0,)),
     ],
-    ids=["size", "resize", "intensity", "window", "limit"],
+    ids=["size", "resize", "intensity", "window", "limit", "channels"],
 )
 def test_another_setting_decodes_everything_anew(
     tmp_path: Path, files: list[str], decoded: list[bytes], changed: Reading

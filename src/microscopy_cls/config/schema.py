@@ -43,7 +43,11 @@ class Data(Section):
         "percentile",
         description="above 8 bits: percentile (each image's 0.1 to 99.9), full (the type's range), or [low, high]",
     )
-    page: int = Field(0, ge=0, description="page of a multi-page TIFF")
+    page: int = Field(0, ge=0, description="page of a TIFF, frame of a DICOM, axial slice of a NIfTI, from 0")
+    channels: tuple[int, ...] | None = Field(
+        None,
+        description="one to three stored channels, from 0: grey, red and green, or RGB; null: up to three as they are",
+    )
     max_pixels: int = Field(300_000_000, gt=0, description="larger images are refused before they are decoded")
     metadata: tuple[str, ...] = Field((), description="table columns that must not predict the label")
     max_unreadable: Fraction = Field(0.01, description="fraction of unreadable files above which prepare stops")
@@ -56,6 +60,13 @@ class Data(Section):
         if not isinstance(intensity, str) and intensity[0] >= intensity[1]:
             raise ValueError(f"a window [low, high] needs low below high (given: {list(intensity)})")
         return intensity
+
+    @field_validator("channels")
+    @classmethod
+    def _can_be_shown(cls, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if channels is not None and not (1 <= len(channels) <= 3 and min(channels) >= 0):
+            raise ValueError(f"give one to three channel numbers, counted from 0 (given: {list(channels)})")
+        return channels
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Data:

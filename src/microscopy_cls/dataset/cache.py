@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config.schema import Intensity, Resize
 from microscopy_cls.errors import ImageError
-from microscopy_cls.images import decode, fit_square, read_bytes
+from microscopy_cls.images import Decoded, decode, fit_square, read_bytes
 from microscopy_cls.system.files import atomic_path, read_json, sha256_of_json, write_json, write_parquet
 from microscopy_cls.system.hardware import num_cores
 from microscopy_cls.system.progress import progress
 
-READER_VERSION = 1  # raise it when the same file would be decoded to other pixels
+READER_VERSION = 2  # raise it when the same file would be decoded to other pixels
 FACTS = (
     "sha256", "status", "error", "width_px", "height_px", "channels", "bit_depth", "format", "num_bytes",
     "brightness", "contrast", "sharpness", "pixel_digest",
@@ -41,6 +41,7 @@ class Reading:
     intensity: Intensity
     page: int = 0
     max_pixels: int = 300_000_000
+    channels: tuple[int, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -53,8 +54,26 @@ class Reading:
         Raises:
             ImageError: the file gives no pixels.
         """
-        decoded = decode(source, intensity=self.intensity, page=self.page, max_pixels=self.max_pixels)
-        return fit_square(decoded.pixels, self.size_px, self.resize)
+        return fit_square(self.decode(source).pixels, self.size_px, self.resize)
+
+    def decode(self, source: str | Path | bytes, name: str | Path = "image") -> Decoded:
+        """One image in its own size.
+
+        Args:
+            source: a path, or the bytes of a file read before.
+            name: of the file, for `bytes`.
+
+        Raises:
+            ImageError: the file gives no pixels.
+        """
+        return decode(
+            source,
+            name=name,
+            intensity=self.intensity,
+            page=self.page,
+            max_pixels=self.max_pixels,
+            channels=self.channels,
+        )
 
 
 def open_pixels(folder: Path) -> NDArray[np.uint8]:
@@ -113,21 +132,23 @@ def _fill(pixels: NDArray[np.uint8], row: int, path: str, *, reading: Reading, k
     if known and (earlier := known.rows.get(sha256)) is not None:
         pixels[row] = known.pixels[earlier]
         return known.facts[earlier]
-    facts, square = inspect_image(data, reading)
+    facts, square = inspect_image(data, reading, path)
     if square is not None:
         pixels[row] = square
     return facts | {"sha256": sha256, "num_bytes": len(data)}
 
 
-def inspect_image(data: bytes, reading: Reading) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-    """Decode the bytes of one file.
+def inspect_image(
+    data: bytes, reading: Reading, name: str | Path = "image"
+) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+    """Decode the bytes of one file called `name`.
 
     Returns:
         Its facts (`FACTS` without `sha256` and `num_bytes`) and its pixels, uint8 (size_px, size_px, 3), or None when
         unreadable.
     """
     try:
-        decoded = decode(data, intensity=reading.intensity, page=reading.page, max_pixels=reading.max_pixels)
+        decoded = reading.decode(data, name)
     except ImageError as error:
         return _unreadable(error.reason), None
     square = fit_square(decoded.pixels, reading.size_px, reading.resize)

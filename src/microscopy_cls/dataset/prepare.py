@@ -61,7 +61,7 @@ def prepare(config: Config, paths: Paths) -> Prepared:
 def reading_of(config: Config) -> Reading:
     """The reading settings of a config."""
     data, model = config.data, config.model
-    return Reading(model.image_size_px, model.resize, data.intensity, data.page, data.max_pixels)
+    return Reading(model.image_size_px, model.resize, data.intensity, data.page, data.max_pixels, data.channels)
 
 
 def _check_unreadable(manifest: pd.DataFrame, data: Data, folder: Path) -> None:

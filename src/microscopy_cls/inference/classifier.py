@@ -36,7 +36,12 @@ class Classifier:
         self.info, self._members = info, list(members)
         settings = info.preprocessing
         self._reading = Reading(
-            settings.size_px, settings.resize, settings.intensity, settings.page, settings.max_pixels
+            settings.size_px,
+            settings.resize,
+            settings.intensity,
+            settings.page,
+            settings.max_pixels,
+            settings.channels,
         )
         self._normalise = Normalise(settings.mean, settings.std)
 

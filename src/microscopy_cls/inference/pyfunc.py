@@ -62,7 +62,13 @@ class ServedClassifier:
         settings = self._classifier.info.preprocessing
         try:
             data = base64.b64decode("".join(text.split()), validate=True)
-            found = decode(data, intensity=settings.intensity, page=settings.page, max_pixels=settings.max_pixels)
+            found = decode(
+                data,
+                intensity=settings.intensity,
+                page=settings.page,
+                max_pixels=settings.max_pixels,
+                channels=settings.channels,
+            )
         except binascii.Error:
             return "is no base64 text"
         except ImageError as error:

@@ -34,6 +34,7 @@ class Preprocessing(_Part):
     intensity: Intensity
     page: int
     max_pixels: int
+    channels: tuple[int, ...] | None = None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
