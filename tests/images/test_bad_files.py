@@ -171,7 +171,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         (b"PK\x03\x04\x00\x00", "is not an image: it starts like a ZIP archive"),
         (b"\x1f\x8b\x08\x00garbage", "is not an image: it starts like a gzip archive"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is not an image: it starts like a Git LFS pointer"),
-        (bytes(128) + b"DICM" + bytes(9), "is a DICOM file without an image"),
+        (bytes(128) + b"DICM" + bytes(9), "is damaged or no image: its DICOM header"),
         (b"\x93\x01\xfe\x00\xff\x80", "is not an image: it starts like no image format that can be read"),
         (b"\xff\xd8\xff\xe0 and no more", "is truncated"),
         (b"II*\x00" + bytes(64), "is a TIFF that holds no image"),

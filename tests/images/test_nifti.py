@@ -163,6 +163,8 @@ def test_a_damaged_header_is_named() -> None:
     for start in (-5.0, 10.0, np.nan, 1e30):
         changed = with_field(SMALL["nii"], 108, np.array(start, "<f4").tobytes())
         assert reason_of(changed) == "has a damaged NIfTI header"
+    endless = with_field(SMALL["scaled"], 116, np.array(np.nan, "<f4").tobytes())
+    assert reason_of(endless) == "has a damaged NIfTI header"
     singular = with_field(SMALL["nii"], 280, bytes(48))
     assert reason_of(singular) == "has a damaged NIfTI header: it does not say how the patient lay"
     endless = with_field(SMALL["nii"], 280, np.full(12, np.nan, "<f4").tobytes())

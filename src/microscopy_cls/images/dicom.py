@@ -146,14 +146,13 @@ def _opened(dataset: Dataset, intensity: Intensity, max_pixels: int) -> DicomFil
 def declared_frames(source: Path | bytes) -> int:
     """The number of frames that a header claims, pixels unread; 1 where there is none or it cannot be read."""
     try:
-        with _known_errors():
-            with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-                if _DEFLATED in file.read(_META_SIZE):
-                    file.seek(0)
-                    _check_inflated_size(file.read(), _MAX_HEADER)
+        with _known_errors(), io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            if _DEFLATED in file.read(_META_SIZE):
                 file.seek(0)
-                dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["NumberOfFrames"])
-                return int(dataset.get("NumberOfFrames") or 1)
+                _check_inflated_size(file.read(), _MAX_HEADER)
+            file.seek(0)
+            dataset = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["NumberOfFrames"])
+            return int(dataset.get("NumberOfFrames") or 1)
     except DECODER_ERRORS:
         return 1
 
@@ -195,6 +194,8 @@ def _check_is_image(dataset: Dataset) -> None:
         raise UnreadableError("is truncated: its header describes an image, but the pixel data are missing")
     if len(dataset) == 0:  # pydicom gives up the whole data set where compressed pixels are cut off
         raise UnreadableError("is truncated: its DICOM data set ends early")
+    if not name:
+        raise UnreadableError("is damaged or no image: its DICOM header does not say what it describes")
     raise UnreadableError(f"is a DICOM file without an image ({name})")
 
 
@@ -208,10 +209,12 @@ def _check_colours(dataset: Dataset) -> None:
 
 
 def _class_name(dataset: Dataset) -> str:
-    """What kind of object a data set is, if the standard knows it; nothing that the file itself says."""
+    """What kind of object a data set is, in the standard's words and not the file's; empty where it does not say."""
     if "DirectoryRecordSequence" in dataset:
         return "a directory of other files, DICOMDIR"
-    stated = uid.UID(str(dataset.get("SOPClassUID", "")))
+    stated = uid.UID(str(dataset.get("SOPClassUID") or ""))
+    if not stated:
+        return ""
     return stated.name if stated.type == "SOP Class" else "an unknown kind of object"
 
 

@@ -26,6 +26,7 @@ _BY_IMAGECODECS = (
 )
 DECODER_DEPENDENCIES = dict.fromkeys(_BY_IMAGECODECS, ("imagecodecs",))
 _START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000: SOC and SIZ
+_JP2 = b"\x00\x00\x00\x0cjP  "  # the first box of a JP2 file, but for its four bytes of content
 _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 _NOT_A_SIZE = (0xC4, 0xC8, 0xCC)  # between JPEG's start-of-frame markers: tables, reserved, arithmetic conditioning
 _JPEG_LS_SIZE = 0xF7
@@ -117,10 +118,8 @@ def _check_frame(frame: bytes, dataset: Dataset, syntax: uid.UID) -> None:
 
 def _size(frame: bytes) -> tuple[int, int, int] | None:
     """Width, height and components that a JPEG, JPEG-LS or JPEG 2000 codestream claims; None where it is damaged."""
-    start = frame.find(_START_OF_CODESTREAM)
-    if frame[:2] != b"\xff\xd8" and start >= 0:
-        right, lower, left, upper = (_number(frame, start + place, 4) for place in (8, 12, 16, 20))
-        return right - left, lower - upper, _number(frame, start + 40, 2)
+    if frame[:2] != b"\xff\xd8":
+        return _jpeg_2000_size(frame)
     place = 2
     while place + 9 < len(frame) and frame[place] == 0xFF:
         marker = frame[place + 1]
@@ -128,6 +127,21 @@ def _size(frame: bytes) -> tuple[int, int, int] | None:
             return _number(frame, place + 7, 2), _number(frame, place + 5, 2), frame[place + 9]
         place += 1 if marker == 0xFF else 2 + max(2, _number(frame, place + 2, 2))
     return None
+
+
+def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
+    """The same of a codestream, bare or in the boxes of a JP2 file; pydicom would follow a box of length 0 for ever."""
+    place = len(_JP2) + 4 if frame.startswith(_JP2) else 0
+    while place and frame[place + 4 : place + 8] != b"jp2c":
+        length = _number(frame, place, 4)
+        if length < 8:
+            return None
+        place += length
+    start = place + 8 if place else 0
+    if frame[start : start + 4] != _START_OF_CODESTREAM:
+        return None
+    right, lower, left, upper = (_number(frame, start + at, 4) for at in (8, 12, 16, 20))
+    return right - left, lower - upper, _number(frame, start + 40, 2)
 
 
 def _number(data: bytes, place: int, num_bytes: int) -> int:

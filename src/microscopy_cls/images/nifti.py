@@ -94,7 +94,13 @@ def open_nifti(data: bytes, intensity: Intensity, max_pixels: int) -> NiftiFile:
     Raises:
         UnreadableError: too large, by the header, before it is inflated; truncated; damaged; or no volume of numbers.
     """
-    header = _header(data)
+    try:
+        return _opened(data, _header(data), intensity, max_pixels)
+    except (HeaderDataError, np.linalg.LinAlgError) as error:  # the latter from an orientation that is not finite
+        raise UnreadableError(_DAMAGED) from error
+
+
+def _opened(data: bytes, header: Nifti1Header, intensity: Intensity, max_pixels: int) -> NiftiFile:
     shape, dtype = _shape(header, max_pixels), header.get_data_dtype()
     if dtype.kind not in "iuf":
         raise UnreadableError("holds colours or complex numbers in its voxels, which is not supported: save one number")
@@ -122,10 +128,7 @@ def _header(data: bytes) -> Nifti1Header:
     magic = head[4:8] if kind is Nifti2Header else head[344:348]
     if magic[:2] == b"ni":
         raise UnreadableError("is the header of a pair .hdr and .img: join them as one .nii file")
-    try:
-        return kind.from_fileobj(io.BytesIO(head))
-    except HeaderDataError as error:
-        raise UnreadableError(_DAMAGED) from error
+    return kind.from_fileobj(io.BytesIO(head))
 
 
 def _shape(header: Nifti1Header, max_pixels: int) -> tuple[int, int, int]:
@@ -144,10 +147,7 @@ def _shape(header: Nifti1Header, max_pixels: int) -> tuple[int, int, int]:
 
 def _orientation(header: Nifti1Header) -> NDArray[np.float64]:
     """By stored axis: the axis of the body that it runs along, and its direction."""
-    try:
-        orientation: NDArray[np.float64] = io_orientation(header.get_best_affine())
-    except (HeaderDataError, np.linalg.LinAlgError) as error:
-        raise UnreadableError(_DAMAGED) from error
+    orientation: NDArray[np.float64] = io_orientation(header.get_best_affine())
     if not np.isfinite(orientation).all():
         raise UnreadableError(f"{_DAMAGED}: it does not say how the patient lay")
     return orientation
