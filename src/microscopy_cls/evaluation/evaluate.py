@@ -36,14 +36,13 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
 
     Raises:
         DataError: the run does not belong to the manifest.
-        ConfigError: `evaluate.positive_class` is no class.
+        ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
     manifest = read_manifest(paths.manifest)
     if state["identity"]["manifest"] != manifest_digest(manifest):
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     classes, positive = class_names(manifest), config.evaluate.positive_class
-    if positive is not None and positive not in classes:
-        raise ConfigError(f"evaluate.positive_class {positive}: is none of the classes {', '.join(classes)}")
+    _check_positive(positive, classes)
     oof = pd.read_parquet(paths.oof)
     groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
     metrics = {"name": config.name} | out_of_fold_metrics(
@@ -54,6 +53,16 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     _write_bundle(config, paths, manifest, metrics, state)
     _track(tracker, config, paths, metrics)
     return metrics
+
+
+def _check_positive(positive: str | None, classes: list[str]) -> None:
+    if positive is not None and positive not in classes:
+        raise ConfigError(f"evaluate.positive_class {positive}: is none of the classes {', '.join(classes)}")
+    if positive is not None and len(classes) > 2:
+        raise ConfigError(
+            f"evaluate.positive_class {positive}: has a meaning for two classes only, and there are {len(classes)}. "
+            "Remove it: the report gives precision and recall of every class."
+        )
 
 
 def headline(metrics: Json) -> Json:
