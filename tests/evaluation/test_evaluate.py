@@ -20,7 +20,8 @@ from microscopy_cls.dataset.prepare import prepare
 from microscopy_cls.errors import ConfigError, DataError
 from microscopy_cls.evaluation.evaluate import _check_positive, evaluate, headline
 from microscopy_cls.evaluation.scores import METRICS
-from microscopy_cls.model.bundle import read_bundle, save_weights
+from microscopy_cls.model.bundle import read_bundle
+from microscopy_cls.model.members import save_weights
 from microscopy_cls.system.files import read_json, sha256_of_file
 from microscopy_cls.tracking import NullTracker
 

@@ -12,9 +12,10 @@ import torch
 
 import microscopy_cls as mc
 from microscopy_cls.errors import BundleError, ImageError
-from microscopy_cls.inference.classifier import Classifier, load_classifier
+from microscopy_cls.inference.classifier import load
 from microscopy_cls.model import get_model
-from microscopy_cls.model.bundle import read_bundle, save_weights, write_bundle
+from microscopy_cls.model.bundle import read_bundle, write_bundle
+from microscopy_cls.model.members import save_weights
 
 INFO = {
     "name": "tiny",
@@ -62,14 +63,14 @@ def test_a_row_an_image_in_order_whatever_happens(bundle: Path, tmp_path: Path) 
 
 
 def test_members_are_averaged_as_probabilities(bundle: Path) -> None:
-    whole = load_classifier(bundle)
-    alone = [Classifier(whole.info, [member]).predict([image(1)]) for member in whole._members]
+    whole = load(bundle)
+    alone = [load(bundle, members=name).predict([image(1)]) for name in ("fold_0", "fold_1")]
     mean = np.mean([table["prob_dark"].item() for table in alone])
     assert whole.predict([image(1)])["prob_dark"].item() == pytest.approx(mean)
 
 
 def test_an_answer_does_not_depend_on_the_other_images(bundle: Path) -> None:
-    classifier = load_classifier(bundle)
+    classifier = load(bundle)
     many = classifier.predict([image(seed) for seed in range(20)])
     for seed in (0, 15, 19):
         alone = classifier.predict([image(seed)])
@@ -77,18 +78,18 @@ def test_an_answer_does_not_depend_on_the_other_images(bundle: Path) -> None:
 
 
 def test_no_images_give_no_rows(bundle: Path) -> None:
-    table = load_classifier(bundle).predict([])
+    table = load(bundle).predict([])
     assert len(table) == 0
     assert "prob_light" in table
 
 
 def test_features_are_one_vector_an_image_and_a_bad_file_is_an_error(bundle: Path, tmp_path: Path) -> None:
-    features = load_classifier(bundle).extract_features([image(0), image(1)])
+    features = load(bundle).extract_features([image(0), image(1)])
     assert features.dtype == np.float32
     assert features.shape[0] == 2
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(ImageError, match="empty"):
-        load_classifier(bundle).extract_features([tmp_path / "bad.png"])
+        load(bundle).extract_features([tmp_path / "bad.png"])
 
 
 def test_a_missing_damaged_or_foreign_bundle_is_told_apart(bundle: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_another_config_or_manifest_starts_anew_and_says_what_changed(
 
 def test_another_weights_file_starts_anew(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     from microscopy_cls.model import get_model
-    from microscopy_cls.model.bundle import save_weights
+    from microscopy_cls.model.members import save_weights
 
     for seed in (0, 1):
         torch.manual_seed(seed)

@@ -105,7 +105,10 @@ def _write_bundle(
         "git_commit": state["git_commit"],
     }
     members = {fold: paths.members / f"fold_{fold}.safetensors" for fold in range(config.folds.num)}
-    return write_bundle(paths.bundle, info, members, _calibration_inputs(paths, manifest, config.runtime.seed))
+    from microscopy_cls.model.graph import add_openvino
+
+    inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
+    return write_bundle(paths.bundle, info, members, inputs, add_openvino)
 
 
 def _calibration_inputs(paths: Paths, manifest: pd.DataFrame, seed: int) -> NDArray[np.uint8]:

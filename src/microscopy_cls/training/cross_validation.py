@@ -21,7 +21,7 @@ from microscopy_cls.dataset.folds import split_validation
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
 from microscopy_cls.errors import DataError
 from microscopy_cls.model import get_model, resolve_weights, weights_digest
-from microscopy_cls.model.bundle import save_weights
+from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
