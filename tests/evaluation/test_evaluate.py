@@ -75,6 +75,7 @@ def config_of(**evaluate_section: Any) -> Config:
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A finished run in the working directory: manifest, predictions, curves and members; returns its state."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("microscopy_cls.model.graph.has_openvino", lambda: False)  # the members here are no networks
     rng = np.random.default_rng(0)
     for label in ("alga", "yeast"):
         for slide in SLIDES:
