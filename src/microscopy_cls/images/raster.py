@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".
 """Endings, in lower case, of the files that `decode` can read. The format itself is told by the content."""
 
 # What Pillow, tifffile, imagecodecs and OpenCV raise for damaged bytes: they let their parsers' own faults through.
-_DECODER_ERRORS = (
+DECODER_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -95,7 +95,7 @@ def _decode(data: bytes, intensity: Intensity, page: int, max_pixels: int) -> De
         return read_image_file(data, kind, intensity, max_pixels)
     except UnreadableError:
         raise
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise UnreadableError(_reason(error, kind, data)) from error
 
 

@@ -31,9 +31,9 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2  # kinds of extra sample that are alpha
 # Compressions: none, fax, LZW, PackBits, JPEG, Deflate (two numbers), JPEG 2000, LZMA, Zstandard, WebP. imagecodecs
 # knows more, but a decoder has to withstand damaged data. It wrote those of fax, LZW and PackBits itself, and that of
 # LZW (2026.3) can end the process; libtiff, which it brings too, is hardened, and silent there.
-_BY_LIBTIFF = (2, 3, 4, 5, 32773)
+BY_LIBTIFF = (2, 3, 4, 5, 32773)
 _NOT_COMPRESSED, _JPEG = 1, 7
-_COMPRESSIONS = (_NOT_COMPRESSED, *_BY_LIBTIFF, _JPEG, 8, 32946, 34712, 34925, 50000, 50001)
+_COMPRESSIONS = (_NOT_COMPRESSED, *BY_LIBTIFF, _JPEG, 8, 32946, 34712, 34925, 50000, 50001)
 # By how much LZW, Deflate and PackBits shrink data at best: a damaged header that claims more would cost gigabytes and
 # half a minute.
 _MAX_RATIO = {5: 4096, 8: 1032, 32946: 1032, 32773: 64}
@@ -58,7 +58,9 @@ def read_tiff(data: bytes, intensity: Intensity, page: int, max_pixels: int) -> 
         values = _samples(directory, data, page)
         stored_bits = directory.bitspersample  # a tuple where channels differ (RGB 565); such values come rescaled
         num_bits = stored_bits if isinstance(stored_bits, int) else values.dtype.itemsize * 8
-        pixels = upright(_rgb(values, directory, num_bits, intensity), directory.tags.valueof(_ORIENTATION_TAG, 1))
+        pixels = upright(
+            rgb_of_samples(values, directory, num_bits, intensity), directory.tags.valueof(_ORIENTATION_TAG, 1)
+        )
         return decoded(pixels, "TIFF", directory.samplesperpixel, int(np.max(stored_bits)))
 
 
@@ -93,6 +95,11 @@ def _check_layout(directory: tifffile.TiffPage, max_pixels: int) -> None:
     check_size(directory.imagewidth, directory.imagelength, max_pixels)
     if directory.is_tiled:
         check_size(directory.tilewidth, directory.tilelength, max_pixels)
+    check_kind(directory)
+
+
+def check_kind(directory: tifffile.TiffPage) -> None:
+    """Refuse, from the header alone, samples that no picture can be made of: volumes, many channels, rare kinds."""
     if directory.imagedepth > 1:
         raise UnreadableError(f"is a volume of {directory.imagedepth} slices: save the slice to classify as an image")
     if directory.samplesperpixel > 4:
@@ -147,7 +154,7 @@ def _too_many_channels(num_channels: int) -> UnreadableError:
 
 def _samples(directory: tifffile.TiffPage, data: bytes, page: int) -> NDArray[Any]:
     """What is stored, (h, w, c); but colours that the decoder converts are RGB already (`_is_converted`)."""
-    if directory.compression in _BY_LIBTIFF:
+    if directory.compression in BY_LIBTIFF:
         values = imagecodecs.tiff_decode(data, index=page)
     else:
         values = directory.asarray(maxworkers=1)  # in this thread: log records of others are not muted
@@ -158,12 +165,14 @@ def _samples(directory: tifffile.TiffPage, data: bytes, page: int) -> NDArray[An
 
 def _is_converted(directory: tifffile.TiffPage) -> bool:
     """Whether decoding makes RGB of other colours: libtiff always, JPEG and its successors of YCbCr."""
-    if directory.compression in _BY_LIBTIFF:
+    if directory.compression in BY_LIBTIFF:
         return directory.photometric in (_CMYK, _YCBCR)
     return directory.photometric == _YCBCR and directory.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
 
 
-def _rgb(values: NDArray[Any], directory: tifffile.TiffPage, num_bits: int, intensity: Intensity) -> NDArray[np.uint8]:
+def rgb_of_samples(
+    values: NDArray[Any], directory: tifffile.TiffPage, num_bits: int, intensity: Intensity
+) -> NDArray[np.uint8]:
     """Stored samples (h, w, c) as uint8 (h, w, 3)."""
     extra = directory.extrasamples[-1] if directory.extrasamples else None
     if values.shape[2] not in (2, 4) or extra not in (_PREMULTIPLIED, _STRAIGHT):
