@@ -6,16 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 
+from microscopy_cls.config.schema import SlideRule
 from microscopy_cls.errors import ImageError
 from microscopy_cls.images.slide import Slide, open_slide
-from microscopy_cls.inference.slides.aggregate import RULES, Rule, aggregate
+from microscopy_cls.inference.slides.aggregate import aggregate
 from microscopy_cls.inference.slides.tiles import count_tiles, read_tiles, tile_grid, tile_side_px
 from microscopy_cls.inference.slides.tissue import tissue_mask
 
@@ -221,8 +222,8 @@ def some_probs(num: int, num_classes: int = 4) -> np.ndarray:
     return RNG.dirichlet(np.ones(num_classes), num)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_every_rule_gives_shares_whatever_the_order(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", get_args(SlideRule))
+def test_every_rule_gives_shares_whatever_the_order(rule: SlideRule) -> None:
     probs, weights, order = some_probs(57), RNG.uniform(0.25, 1, 57), RNG.permutation(57)
     answer = aggregate(probs, weights, rule)
     assert answer.sum() == pytest.approx(1)
@@ -231,8 +232,8 @@ def test_every_rule_gives_shares_whatever_the_order(rule: Rule) -> None:
     np.testing.assert_allclose(aggregate(probs, weights * 7, rule), answer)
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_one_tile_or_many_equal_ones_give_that_tiles_answer(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", get_args(SlideRule))
+def test_one_tile_or_many_equal_ones_give_that_tiles_answer(rule: SlideRule) -> None:
     for num in (1, 40):
         probs = np.repeat(some_probs(1), num, axis=0)
         expected = np.eye(4)[probs[0].argmax()] if rule == "majority" else probs[0]

@@ -92,6 +92,8 @@ def _write_bundle(
         "architecture": config.model.name,
         "preprocessing": asdict(reading) | {"mean": weights.pop("mean"), "std": weights.pop("std")},
         "weights": weights,
+        **_field(manifest, config.data.um_per_px),
+        "slide_rule": config.evaluate.slide_rule,
         "decision_threshold": metrics.get("binary", {}).get("threshold"),
         "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": {
@@ -109,6 +111,13 @@ def _write_bundle(
 
     inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
     return write_bundle(paths.bundle, info, members, inputs, add_openvino)
+
+
+def _field(manifest: pd.DataFrame, um_per_px: float | None) -> dict[str, Any]:
+    """How much an image shows: the median side (of a square of equal area), in pixels and, where known, in microns."""
+    images = trainable(manifest)
+    side_px = float(np.median(np.sqrt(images["width_px"].to_numpy(float) * images["height_px"].to_numpy(float))))
+    return {"field_px": round(side_px), "field_um": side_px * um_per_px if um_per_px else None}
 
 
 def _calibration_inputs(paths: Paths, manifest: pd.DataFrame, seed: int) -> NDArray[np.uint8]:

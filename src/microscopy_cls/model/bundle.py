@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import save_file
 
-from microscopy_cls.config.schema import Intensity, Resize
+from microscopy_cls.config.schema import Intensity, Resize, SlideRule
 from microscopy_cls.errors import BundleError
 from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_text
 
@@ -61,7 +61,13 @@ class Calibration(_Part):
 
 
 class BundleInfo(_Part):
-    """The content of `bundle.json`."""
+    """The content of `bundle.json`.
+
+    Attributes:
+        field_px: side of the training images, the median in pixels as stored.
+        field_um: the same in microns, where the config says how many a pixel has.
+        slide_rule: how the answers of a slide's tiles become one.
+    """
 
     format_version: Literal[1] = 1
     name: str
@@ -71,6 +77,9 @@ class BundleInfo(_Part):
     preprocessing: Preprocessing
     members: tuple[Member, ...]
     calibration: Calibration = Calibration()
+    field_px: int | None = None
+    field_um: float | None = None
+    slide_rule: SlideRule = "mean"
     decision_threshold: float | None = None
     positive_class: str | None = None
     training_data: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a file holds, as squares for the network: one of an image, many of a stack or slide."""
+"""What a file holds, as squares for the network: one of an image, many of a slide."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microscopy_cls.dataset.cache import Reading
+from microscopy_cls.errors import ImageError
 from microscopy_cls.images import decode, fit_square
+from microscopy_cls.images.slide import Slide, is_slide, open_slide
+from microscopy_cls.inference.slides.tiles import count_tiles, read_tiles, tile_grid, tile_side_px
+from microscopy_cls.inference.slides.tissue import tissue_mask
+from microscopy_cls.system.hardware import num_cores
 
-Kind = Literal["image", "frames", "volume", "slide"]
+Kind = Literal["image", "slide"]
+THUMBNAIL_PX = 1024
+MIN_TISSUE = 0.1  # of a tile; organisms on a slide are sparse
+# Endings of files that are no slides; others are looked into, which costs about a millisecond.
+PLAIN_SUFFIXES = frozenset({".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class Header:
     """What is known before the first square.
 
     Attributes:
-        kind: an `image` has one square; the answers of the others' squares are joined.
-        width_px, height_px: of the image, a frame, or the slide's finest level.
+        kind: an `image` has one square; the answers of a `slide`'s squares are joined.
+        width_px, height_px: of the image, or of the slide's finest level.
         details: what a slide's outputs need.
     """
 
@@ -33,16 +42,61 @@ class Header:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How files are opened for a model.
+
+    Attributes:
+        reading: from a file's pixels to the square.
+        field_um: side of what the model was trained to see, in microns; None for a model that knows pixels alone.
+        field_px: the same in pixels of the training images, used at a slide's finest level.
+        um_per_px: of all slides, whatever they say of themselves.
+    """
+
+    reading: Reading
+    field_um: float | None
+    field_px: int
+    um_per_px: float | None = None
+
+
 Squares = Iterator[NDArray[np.uint8]]
 
 
 @contextmanager
-def open_input(file: Path, reading: Reading, um_per_px: float | None) -> Iterator[tuple[Header, Squares]]:
+def open_input(file: Path, opening: Opening, um_per_px: float | None = None) -> Iterator[tuple[Header, Squares]]:
     """Yield what a file holds and its squares, each uint8 (size_px, size_px, 3).
+
+    Args:
+        um_per_px: of this file, where a table says so.
 
     Raises:
         ImageError: it gives no pixels; also from the squares.
     """
+    if file.suffix.lower() not in PLAIN_SUFFIXES and is_slide(file):
+        with open_slide(file) as slide:
+            yield _tiles(slide, opening, um_per_px)
+        return
+    reading = opening.reading
     found = decode(file, intensity=reading.intensity, page=reading.page, max_pixels=reading.max_pixels)
     square = fit_square(found.pixels, reading.size_px, reading.resize)
     yield Header("image", found.width_px, found.height_px), iter([square])
+
+
+def _tiles(slide: Slide, opening: Opening, um_per_px: float | None) -> tuple[Header, Squares]:
+    """The slide's tiles on tissue."""
+    known = {"the table": um_per_px, "--mpp": opening.um_per_px, "the file": slide.um_per_px}
+    source = next((name for name, value in known.items() if value is not None), None)
+    scale = known[source] if source else None
+    tile_px = tile_side_px(slide.path, scale, opening.field_um, opening.field_px)
+    thumbnail = slide.thumbnail(THUMBNAIL_PX)
+    mask = tissue_mask(thumbnail)
+    grid = tile_grid(slide.width_px, slide.height_px, tile_px, mask=mask, min_tissue=MIN_TISSUE)
+    if grid.empty:
+        raise ImageError(slide.path, f"shows no tissue: no tile of {tile_px:.0f} px has {MIN_TISSUE:.0%} of it")
+    details = {
+        "format": slide.format, "um_per_px": scale, "um_per_px_from": source, "tile_px": tile_px, "grid": grid,
+        "num_tiles": count_tiles(slide.width_px, slide.height_px, tile_px), "thumbnail": thumbnail, "mask": mask,
+    }  # fmt: skip
+    batches = read_tiles(slide, grid, opening.reading.size_px, num_threads=num_cores())
+    squares = (square for _, batch in batches for square in batch)
+    return Header("slide", slide.width_px, slide.height_px, details), squares

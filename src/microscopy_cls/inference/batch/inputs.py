@@ -15,6 +15,7 @@ import pandas as pd
 from microscopy_cls.dataset.sources import read_table
 from microscopy_cls.errors import DataError
 from microscopy_cls.images import IMAGE_SUFFIXES
+from microscopy_cls.images.slide import SLIDE_SUFFIXES
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 STANDARD_INPUT = "-"
@@ -38,8 +39,11 @@ class Input:
     @property
     def um_per_px(self) -> float | None:
         """Microns per pixel, where the table has a column `mpp` with a number."""
-        value = self.carried.get(UM_PER_PX)
-        return float(value) if isinstance(value, int | float) and value > 0 else None
+        try:
+            value = float(self.carried.get(UM_PER_PX, ""))
+        except (TypeError, ValueError):
+            return None
+        return value if value > 0 else None
 
     def key(self) -> str:
         """Digest of the path as given and of the file's size and time: another key, another input."""
@@ -80,7 +84,7 @@ def _expand(argument: str, standard_input: Iterable[str]) -> Iterator[Input]:
     elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
         yield from _from_table(path)
     elif glob.has_magic(argument) and not os.path.lexists(path):
-        for name in sorted(glob.glob(argument, recursive=True)):
+        for name in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  takes any text, absolute or not:
             yield from _expand(name, ())
     else:
         yield Input(argument, path)
@@ -95,7 +99,7 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
         if path.is_dir():
             if path.resolve() not in here:
                 yield from _walk(path, here)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+        elif path.suffix.lower() in IMAGE_SUFFIXES | SLIDE_SUFFIXES:
             yield path
 
 

@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microscopy_cls.dataset.cache import Reading
-from microscopy_cls.inference.batch.frames import Header
+from microscopy_cls.inference.batch.frames import Header, Opening
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.worker import work
 
 QUEUE_SIZE = 128  # squares waiting for the engine: a few batches, some 20 MB at 224 px
-START_LIMIT_S = 120.0  # a reader that has not read its first input by then never will
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,10 @@ class Event:
 class _Reader:
     """One process and the input it is at."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, opening: Opening) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a threaded process can hang
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=work, args=(theirs, reading), daemon=True)
+        self.process: SpawnProcess = context.Process(target=work, args=(theirs, opening), daemon=True)
         self.process.start()
         theirs.close()
         self.index = -1
@@ -67,14 +65,14 @@ class ReaderPool:
     """Reads inputs in several processes, a few squares ahead of the engine.
 
     Args:
-        reading: the model's.
+        opening: how files are opened for the model.
         num_readers: processes.
         time_limit_s: how long an input may take without giving anything; then its reader is ended.
     """
 
-    def __init__(self, reading: Reading, num_readers: int, time_limit_s: float) -> None:
-        self._reading, self._time_limit_s = reading, time_limit_s
-        self._readers = [_Reader(reading) for _ in range(num_readers)]
+    def __init__(self, opening: Opening, num_readers: int, time_limit_s: float) -> None:
+        self._opening, self._time_limit_s = opening, time_limit_s
+        self._readers = [_Reader(opening) for _ in range(num_readers)]
         self._events: queue.Queue[Event | BaseException | None] = queue.Queue(QUEUE_SIZE)
         self._stopped = threading.Event()
 
@@ -114,7 +112,7 @@ class ReaderPool:
                         idle.append(self._alive(reader))
                 for reader in [reader for reader in busy.values() if self._is_overdue(reader)]:
                     del busy[reader.connection]
-                    reader.process.kill()
+                    reader.end()
                     self._pass_on(Event(reader.index, error=f"could not be read within {self._time_limit_s:g} s"))
                     idle.append(self._alive(reader))
             self._pass_on(None)
@@ -139,7 +137,7 @@ class ReaderPool:
         if kind == "header":
             return Event(reader.index, header=value)
         if kind == "square":
-            size_px = self._reading.size_px
+            size_px = self._opening.reading.size_px
             pixels = np.frombuffer(reader.connection.recv_bytes(), np.uint8).reshape(size_px, size_px, 3)
             return Event(reader.index, square=pixels)
         return Event(reader.index, error=value)
@@ -162,11 +160,11 @@ class ReaderPool:
 
     def _alive(self, reader: _Reader) -> _Reader:
         """The reader, or a new one in its place where it has ended."""
-        if reader.process.is_alive() and not reader.connection.closed:
+        if not reader.connection.closed and reader.process.is_alive():
             return reader
         reader.end()
         self._readers.remove(reader)
-        self._readers.append(_Reader(self._reading))
+        self._readers.append(_Reader(self._opening))
         return self._readers[-1]
 
 

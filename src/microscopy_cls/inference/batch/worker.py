@@ -9,14 +9,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from microscopy_cls.dataset.cache import Reading
 from microscopy_cls.errors import ImageError
-from microscopy_cls.inference.batch.frames import open_input
+from microscopy_cls.inference.batch.frames import Opening, open_input
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def work(connection: Connection, reading: Reading) -> None:
+def work(connection: Connection, opening: Opening) -> None:
     """Read inputs until the connection closes.
 
     Receives `(file, um_per_px)`. Sends `("header", Header)`, then for each square `("square", None)` and its bytes,
@@ -29,16 +28,16 @@ def work(connection: Connection, reading: Reading) -> None:
             file, um_per_px = connection.recv()
         except EOFError:
             return
-        connection.send(_read(connection, Path(file), um_per_px, reading))
+        connection.send(_read(connection, Path(file), um_per_px, opening))
 
 
-def _read(connection: Connection, file: Path, um_per_px: float | None, reading: Reading) -> tuple[str, Any]:
+def _read(connection: Connection, file: Path, um_per_px: float | None, opening: Opening) -> tuple[str, Any]:
     try:
-        with open_input(file, reading, um_per_px) as (header, squares):
+        with open_input(file, opening, um_per_px) as (header, squares):
             connection.send(("header", header))
             for square in squares:
                 connection.send(("square", None))
-                connection.send_bytes(square.data)
+                connection.send_bytes(square.tobytes())
     except ImageError as error:
         return "failed", error.reason
     except MemoryError:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never, get_args
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rule = Literal["mean", "top_k", "majority"]
-RULES: tuple[Rule, ...] = get_args(Rule)
+from microscopy_cls.config.schema import SlideRule
 
 
 def aggregate(
-    probs: NDArray[np.float64], weights: NDArray[np.float64], rule: Rule = "mean", fraction: float = 0.1
+    probs: NDArray[np.float64], weights: NDArray[np.float64], rule: SlideRule = "mean", fraction: float = 0.1
 ) -> NDArray[np.float64]:
     """Probabilities of a slide from those of its tiles; the order of the tiles does not matter.
 
@@ -26,7 +25,7 @@ def aggregate(
     Args:
         probs: (tiles, classes), rows that sum to 1; at least one tile.
         weights: (tiles,), not negative, at least one above 0: the part of each tile that is tissue.
-        rule: one of `RULES`.
+        rule: how.
         fraction: of the tiles that `top_k` takes, above 0 to 1.
 
     Returns:

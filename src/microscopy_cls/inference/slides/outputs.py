@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from microscopy_cls.inference.slides.aggregate import Rule, aggregate
+from microscopy_cls.config.schema import SlideRule
+from microscopy_cls.inference.slides.aggregate import aggregate
 from microscopy_cls.inference.slides.geojson import write_geojson
 from microscopy_cls.inference.slides.heatmap import draw_heatmap
 from microscopy_cls.system.files import atomic_folder, write_json, write_parquet
@@ -54,7 +55,7 @@ class SlideResult:
     grid: pd.DataFrame
     probs: NDArray[np.float64]
     classes: Sequence[str]
-    rule: Rule
+    rule: SlideRule
     answer: NDArray[np.float64]
     thumbnail: NDArray[np.uint8]
     mask: NDArray[np.bool_]
