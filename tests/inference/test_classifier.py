@@ -77,6 +77,19 @@ def test_an_answer_does_not_depend_on_the_other_images(bundle: Path) -> None:
         assert alone["prob_dark"].item() == pytest.approx(many.loc[seed, "prob_dark"], abs=1e-6)
 
 
+def test_one_image_may_be_given_alone(bundle: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), image(0)[..., ::-1])
+    model = mc.load(bundle)
+    for one in (str(tmp_path / "one.png"), tmp_path / "one.png", image(0)):
+        assert len(model.predict(one)) == len(model.extract_features(one)) == 1
+    assert len(model.predict(np.stack([image(0), image(1)]))) == 2
+    assert repr(model).startswith("Classifier(tiny: dark, light; test_resnet on ")
+
+
+def test_the_package_lists_what_there_is_to_use() -> None:
+    assert {"load", "get_model", "read_image"} <= set(dir(mc))
+
+
 def test_no_images_give_no_rows(bundle: Path) -> None:
     table = load(bundle).predict([])
     assert len(table) == 0

@@ -75,7 +75,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
     from microscopy_cls.evaluation.evaluate import evaluate as run
 
     settings, paths = _load(config, overrides)
-    state = _finished_run(paths)
+    state = _finished_run(settings, paths)
     metrics = run(settings, paths, _tracker(settings, paths), state)
     for name in ("accuracy", "f1_macro"):
         figure = metrics[name]
@@ -89,7 +89,7 @@ def report(config: ConfigPath, overrides: Overrides = None) -> None:
     from microscopy_cls.reporting import write_report
 
     settings, paths = _load(config, overrides)
-    _finished_run(paths)
+    _finished_run(settings, paths)
     page = write_report(settings, paths)
     with _tracker(settings, paths) as tracker:
         tracker.resume()
@@ -170,9 +170,9 @@ def _tracker(settings: Config, paths: Paths) -> Tracker:
     )
 
 
-def _finished_run(paths: Paths) -> dict[str, object]:
+def _finished_run(settings: Config, paths: Paths) -> dict[str, object]:
     from dataclasses import asdict
 
     from microscopy_cls.training.run_state import require_finished
 
-    return asdict(require_finished(paths.runs))
+    return asdict(require_finished(paths.runs, settings))

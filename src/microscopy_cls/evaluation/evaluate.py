@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.dataset.cache import open_pixels
+from microscopy_cls.dataset.cache import check_reading, open_pixels
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import ConfigError, DataError
@@ -35,12 +35,13 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         The metrics.
 
     Raises:
-        DataError: the run does not belong to the manifest.
+        DataError: the run does not belong to the manifest, or the images were prepared with other settings.
         ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
     manifest = read_manifest(paths.manifest)
     if state["identity"]["manifest"] != manifest_digest(manifest):
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
+    check_reading(paths.prepared, reading_of(config))
     classes, positive = class_names(manifest), config.evaluate.positive_class
     _check_positive(positive, classes)
     oof = pd.read_parquet(paths.oof)

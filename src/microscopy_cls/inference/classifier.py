@@ -29,13 +29,18 @@ class Classifier:
         """The (first) bundle's description."""
         return self._predictor.models[0].info
 
-    def predict(self, images: Sequence[Image]) -> pd.DataFrame:
-        """Classify images: files, or RGB arrays uint8 (h, w, 3).
+    def __repr__(self) -> str:
+        engine, info = self._predictor.models[0].engine, self.info
+        return f"Classifier({info.name}: {', '.join(info.classes)}; {info.architecture} on {engine.name})"
+
+    def predict(self, images: Image | Sequence[Image]) -> pd.DataFrame:
+        """Classify images: files, or RGB arrays uint8 (h, w, 3); or one of them.
 
         Returns:
             A row an image, in order: `path` (empty for arrays), `status` (ok, failed), `error`, `predicted`,
             `confidence`, `prob_<class>...`. A file that cannot be read is a failed row without a prediction.
         """
+        images = _listed(images)
         read = [self._read(image) for image in images]
         probs = iter(self._predictor.run_all([pixels for pixels, _ in read if pixels is not None]).probs)
         rows = [
@@ -44,13 +49,13 @@ class Classifier:
         ]
         return pd.DataFrame(rows, columns=self._columns())
 
-    def extract_features(self, images: Sequence[Image]) -> NDArray[np.float32]:
+    def extract_features(self, images: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Pooled features of the first member, float32 (n, d).
 
         Raises:
             ImageError: a file cannot be read.
         """
-        return self._predictor.run_all([self._square(image) for image in images]).features
+        return self._predictor.run_all([self._square(image) for image in _listed(images)]).features
 
     def _square(self, image: Image) -> NDArray[np.uint8]:
         reading = self._predictor.reading
@@ -73,6 +78,15 @@ class Classifier:
     def _columns(self) -> list[str]:
         probs = [f"prob_{name}" for name in self.info.classes]
         return ["path", "status", "error", "predicted", "confidence", *probs]
+
+
+def _listed(images: Image | Sequence[Image]) -> Sequence[Image]:
+    """One image as a list of one: the letters of a path and the rows of an array are no images."""
+    if isinstance(images, str | Path):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(images)
+    return images
 
 
 def load(
