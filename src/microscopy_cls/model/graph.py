@@ -48,11 +48,11 @@ def exported(graph: Graph, size_px: int) -> torch.export.ExportedProgram:
         return torch.export.export(graph, (example,), dynamic_shapes={"pixels": {0: batch}})
 
 
-def to_openvino(graph: Graph, size_px: int) -> Any:
-    """The graph as an `openvino.Model` with fp32 weights; input (?, size_px, size_px, 3)."""
+def to_openvino(graph: torch.export.ExportedProgram, size_px: int) -> Any:
+    """An exported graph as an `openvino.Model` with fp32 weights; input (?, size_px, size_px, 3)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # conversion warns of torch's deprecations
-        model = import_openvino().convert_model(exported(graph, size_px))
+        model = import_openvino().convert_model(graph)
     model.reshape([-1, size_px, size_px, 3])
     return model
 
@@ -74,10 +74,13 @@ def add_openvino(folder: Path, info: BundleInfo) -> BundleInfo:
     """
     if not has_openvino():
         return info
-    members = []
+    members, size_px = [], info.preprocessing.size_px
+    graph = load_graph(folder, info, info.members[0])
+    program = exported(graph, size_px)  # once: it shares its weights with the graph, which takes each member's in turn
     for member in info.members:
         path = folder / f"openvino_{member.fold}.xml"
-        model = to_openvino(load_graph(folder, info, member), info.preprocessing.size_px)
+        graph.network.load_state_dict(load_member(folder, info, member).state_dict())
+        model = to_openvino(program, size_px)
         import_openvino().save_model(model, path, compress_to_fp16=False)  # the graph is the member, to the last bit
         digest = sha256_of_file(path.with_suffix(".bin"))
         members.append(member.model_copy(update={"graph": path.name, "graph_sha256": digest}))

@@ -62,9 +62,10 @@ def _graph(core: Any, folder: Path, info: BundleInfo, member: Member) -> Any:
     if member.graph is not None:
         checked(folder, str(Path(member.graph).with_suffix(".bin")), member.graph_sha256)
         return core.read_model(folder / member.graph)
-    from microscopy_cls.model.graph import load_graph, to_openvino
+    from microscopy_cls.model.graph import exported, load_graph, to_openvino
 
-    return to_openvino(load_graph(folder, info, member), info.preprocessing.size_px)
+    size_px = info.preprocessing.size_px
+    return to_openvino(exported(load_graph(folder, info, member), size_px), size_px)
 
 
 def _joined(openvino: Any, graphs: list[Any]) -> Any:
