@@ -23,6 +23,11 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    """What there is to use, imported yet or not."""
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use: torch takes seconds, which `--help` and the configuration need not spend."""
     if name not in _HOMES:

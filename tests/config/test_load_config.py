@@ -251,6 +251,13 @@ def test_bytes_that_are_no_utf8_are_refused(file: Path) -> None:
         load_config(file)
 
 
+@pytest.mark.parametrize("text", ["name: other\n", "folds: {num: 3, num: 4}\n"])
+def test_a_key_that_stands_twice_is_refused_with_its_line(file: Path, text: str) -> None:
+    told = message_of(file, SMALLEST + text)
+    assert "stands there twice" in told
+    assert "line" in told
+
+
 def test_text_that_is_no_yaml_is_refused_with_its_line(file: Path) -> None:
     assert "is not valid YAML" in (told := message_of(file, SMALLEST + "finetune: [\n"))
     assert "line" in told

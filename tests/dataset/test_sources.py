@@ -188,8 +188,14 @@ def test_paths_of_a_table_start_at_the_root_or_else_at_its_folder(tmp_path: Path
     assert list(listing.files["path"]) == [str(tmp_path / name) for name in ids(listing)]
     assert list(listing.files["label"]) == ["x", "x", "y"]
     assert (listing.num_ignored, listing.grouped) == (0, False)
+    (tmp_path / "images").mkdir()
     elsewhere = list_files(Data(table=path, root=tmp_path / "images"))
     assert list(elsewhere.files["path"]) == [str(tmp_path / "images" / name) for name in ids(listing)]
+
+
+def test_a_root_that_is_not_there_is_said_once_and_not_once_a_file(tmp_path: Path) -> None:
+    path = table(tmp_path / "labels.csv", CELLS)
+    assert "raw: there is no such folder. Set data.root" in error_of(DataError, table=path, root=tmp_path / "raw")
 
 
 @pytest.mark.parametrize("ending", ["csv", "CSV", "tsv", "TSV", "parquet", "pq"])
@@ -254,6 +260,7 @@ def test_a_byte_order_mark_and_windows_paths_are_understood(tmp_path: Path) -> N
 
 def test_an_absolute_path_stays_where_it_is(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", f"path,label\n{tmp_path}/far/a.png,x\n")
+    (tmp_path / "raw").mkdir()
     assert list(list_files(Data(table=path, root=tmp_path / "raw")).files["path"]) == [f"{tmp_path}/far/a.png"]
 
 

@@ -18,9 +18,10 @@ from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.dataset.manifest import manifest_digest, trainable
 from microscopy_cls.dataset.prepare import prepare
 from microscopy_cls.errors import ConfigError, DataError
-from microscopy_cls.evaluation.evaluate import evaluate, headline
+from microscopy_cls.evaluation.evaluate import _check_positive, evaluate, headline
 from microscopy_cls.evaluation.scores import METRICS
-from microscopy_cls.model.bundle import read_bundle, save_weights
+from microscopy_cls.model.bundle import read_bundle
+from microscopy_cls.model.members import save_weights
 from microscopy_cls.system.files import read_json, sha256_of_file
 from microscopy_cls.tracking import NullTracker
 
@@ -74,6 +75,7 @@ def config_of(**evaluate_section: Any) -> Config:
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A finished run in the working directory: manifest, predictions, curves and members; returns its state."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("microscopy_cls.model.graph.has_openvino", lambda: False)  # the members here are no networks
     rng = np.random.default_rng(0)
     for label in ("alga", "yeast"):
         for slide in SLIDES:
@@ -158,6 +160,11 @@ def test_calibration_inputs_are_training_images_of_a_seeded_choice(
     cached = {image.tobytes() for image in open_pixels(PATHS.prepared)[rows]}
     assert {image.tobytes() for image in chosen[0]} <= cached
     assert len({image.tobytes() for image in chosen[0]}) == 10
+
+
+def test_a_positive_class_needs_two_classes() -> None:
+    with pytest.raises(ConfigError, match="has a meaning for two classes only, and there are 3"):
+        _check_positive("rod", ["rod", "yeast", "amoeba"])
 
 
 def test_a_second_evaluation_replaces_the_first_and_leaves_nothing_else(state: dict[str, Any]) -> None:

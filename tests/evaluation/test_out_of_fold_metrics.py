@@ -76,6 +76,25 @@ def test_values_and_fold_values_are_those_of_scikit_learn() -> None:
         assert found == pytest.approx([reference_of(part) for part in parts], abs=1e-6), name
 
 
+def test_all_right_is_no_certainty_and_few_groups_give_less_of_it() -> None:
+    oof, groups = draw()
+    for name in CLASSES:
+        oof[f"prob_{name}"] = (oof["label"] == name) * 0.8 + 0.05
+    metrics = measure(oof.assign(predicted=oof["label"]), groups)
+    low = 0.025 ** (1 / groups.nunique())
+    for name in ("accuracy", "f1_macro", "auroc_macro"):
+        assert (metrics[name]["value"], metrics[name]["ci_high"]) == (1, 1)
+        assert metrics[name]["ci_low"] == pytest.approx(low, abs=1e-6)
+    for row in metrics["per_class"].values():
+        assert row["recall"]["ci_low"] == pytest.approx(0.025 ** (1 / row["num_groups"]), abs=1e-6)
+    assert metrics["log_loss"]["ci_low"] > 0
+    wrong = measure(
+        oof.assign(label=np.roll(CLASSES, 1)[pd.Categorical(oof["label"], categories=CLASSES).codes]), groups
+    )
+    assert wrong["accuracy"]["value"] == 0
+    assert wrong["accuracy"]["ci_high"] == pytest.approx(1 - low, abs=1e-6)
+
+
 def test_counts_agree_with_each_other() -> None:
     oof, groups = draw()
     metrics = measure(oof, groups)

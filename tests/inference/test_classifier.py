@@ -12,9 +12,10 @@ import torch
 
 import microscopy_cls as mc
 from microscopy_cls.errors import BundleError, ImageError
-from microscopy_cls.inference.classifier import Classifier, load_classifier
+from microscopy_cls.inference.classifier import load
 from microscopy_cls.model import get_model
-from microscopy_cls.model.bundle import read_bundle, save_weights, write_bundle
+from microscopy_cls.model.bundle import read_bundle, write_bundle
+from microscopy_cls.model.members import save_weights
 
 INFO = {
     "name": "tiny",
@@ -62,33 +63,46 @@ def test_a_row_an_image_in_order_whatever_happens(bundle: Path, tmp_path: Path) 
 
 
 def test_members_are_averaged_as_probabilities(bundle: Path) -> None:
-    whole = load_classifier(bundle)
-    alone = [Classifier(whole.info, [member]).predict([image(1)]) for member in whole._members]
+    whole = load(bundle)
+    alone = [load(bundle, members=name).predict([image(1)]) for name in ("fold_0", "fold_1")]
     mean = np.mean([table["prob_dark"].item() for table in alone])
     assert whole.predict([image(1)])["prob_dark"].item() == pytest.approx(mean)
 
 
 def test_an_answer_does_not_depend_on_the_other_images(bundle: Path) -> None:
-    classifier = load_classifier(bundle)
+    classifier = load(bundle)
     many = classifier.predict([image(seed) for seed in range(20)])
     for seed in (0, 15, 19):
         alone = classifier.predict([image(seed)])
         assert alone["prob_dark"].item() == pytest.approx(many.loc[seed, "prob_dark"], abs=1e-6)
 
 
+def test_one_image_may_be_given_alone(bundle: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), image(0)[..., ::-1])
+    model = mc.load(bundle)
+    for one in (str(tmp_path / "one.png"), tmp_path / "one.png", image(0)):
+        assert len(model.predict(one)) == len(model.extract_features(one)) == 1
+    assert len(model.predict(np.stack([image(0), image(1)]))) == 2
+    assert repr(model).startswith("Classifier(tiny: dark, light; test_resnet on ")
+
+
+def test_the_package_lists_what_there_is_to_use() -> None:
+    assert {"load", "get_model", "read_image"} <= set(dir(mc))
+
+
 def test_no_images_give_no_rows(bundle: Path) -> None:
-    table = load_classifier(bundle).predict([])
+    table = load(bundle).predict([])
     assert len(table) == 0
     assert "prob_light" in table
 
 
 def test_features_are_one_vector_an_image_and_a_bad_file_is_an_error(bundle: Path, tmp_path: Path) -> None:
-    features = load_classifier(bundle).extract_features([image(0), image(1)])
+    features = load(bundle).extract_features([image(0), image(1)])
     assert features.dtype == np.float32
     assert features.shape[0] == 2
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(ImageError, match="empty"):
-        load_classifier(bundle).extract_features([tmp_path / "bad.png"])
+        load(bundle).extract_features([tmp_path / "bad.png"])
 
 
 def test_a_missing_damaged_or_foreign_bundle_is_told_apart(bundle: Path, tmp_path: Path) -> None:

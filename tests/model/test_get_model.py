@@ -57,7 +57,7 @@ def test_the_same_seed_draws_the_same_random_start() -> None:
 
 
 def test_published_weights_fill_all_but_the_classifier(published: nn.Module, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "microscopy_cls"):
+    with caplog.at_level(logging.DEBUG, "microscopy_cls"):
         model = get_model(SMALL, 5)
     assert equal(backbone(model), backbone(published))
     assert model.get_parameter("fc.weight").shape[0] == 5

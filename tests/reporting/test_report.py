@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from microscopy_cls.config import Config, Paths
+from microscopy_cls.dataset.manifest import manifest_digest, read_manifest
 from microscopy_cls.errors import DataError
 from microscopy_cls.reporting import write_report
 from microscopy_cls.reporting.inputs import read_inputs
@@ -37,6 +38,7 @@ def write_manifest(paths, classes, per_class, *, grouped=True, bad=()):
             "split_group": groups, "split": "train", "fold": [i // (2 * len(classes)) % NUM_FOLDS for i in range(num)],
             "sha256": "0" * 64, "status": "ok", "error": "", "width_px": 40, "height_px": 20, "channels": 3,
             "bit_depth": 8, "format": "PNG", "num_bytes": 100, "brightness": 120.0, "contrast": 30.0,
+            "pixel_digest": "",
         }
     )  # fmt: skip
     for row, (status, reason) in enumerate(bad):
@@ -68,7 +70,8 @@ def write_run(paths, manifest, classes, *, validated=True, num_wrong=5):
     pd.DataFrame(rows).to_csv(paths.curves, index=False)
     state = {"fingerprint": "ab" * 32, "device": "cpu", "precision": "fp32", "batch_size": 8, "num_threads": 2,
              "started": "2026-01-02T03:04:05+00:00", "seconds": 125.0, "versions": {"torch": "2.9"}, "git_commit": None,
-             "weights": {"tag": "a1_in1k", "licence": "apache-2.0"}}  # fmt: skip
+             "weights": {"tag": "a1_in1k", "licence": "apache-2.0"},
+             "identity": {"manifest": manifest_digest(read_manifest(paths.manifest))}}  # fmt: skip
     (paths.runs / "run_state.json").write_text(json.dumps(state))
     return truth, picked
 

@@ -146,7 +146,7 @@ def test_another_config_or_manifest_starts_anew_and_says_what_changed(
 
 def test_another_weights_file_starts_anew(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     from microscopy_cls.model import get_model
-    from microscopy_cls.model.bundle import save_weights
+    from microscopy_cls.model.members import save_weights
 
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -194,11 +194,25 @@ def test_the_chosen_epoch_has_the_lowest_validation_loss_or_is_the_last_without_
         assert rows.loc[rows["chosen"] == 1, "epoch"].item() == 1
 
 
+def test_a_run_of_other_settings_is_not_taken_for_this_ones(paths: Paths) -> None:
+    train(config(), paths)
+    require_finished(paths.runs, config())
+    with pytest.raises(DataError, match=r"was trained with other settings \(finetune.epochs \d+ -> 77\)"):
+        require_finished(paths.runs, config(epochs=77))
+
+
+def test_images_prepared_with_other_settings_are_refused(paths: Paths) -> None:
+    settings = config()
+    other = settings.model_copy(update={"model": settings.model.model_copy(update={"resize": "pad"})})
+    with pytest.raises(DataError, match=r"was prepared with other settings \(resize stretch\)"):
+        CrossValidation(other, paths, NullTracker())
+
+
 def test_folds_can_be_trained_one_at_a_time(paths: Paths) -> None:
     whole = train(config(), paths)
     assert CrossValidation(config(), paths, NullTracker(), restart=True).run(1) is None
     with pytest.raises(DataError, match="holds no finished run"):
-        require_finished(paths.runs)
+        require_finished(paths.runs, config())
     table = CrossValidation(config(), paths, NullTracker()).run(0)
     assert table is not None
     pd.testing.assert_frame_equal(whole, table, check_exact=True)

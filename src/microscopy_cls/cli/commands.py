@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microscopy_cls.cli.main import ConfigPath, Overrides, command
+from microscopy_cls.cli.main import SOME_FAILED, ConfigPath, Overrides, command
 from microscopy_cls.config import Config, Paths, load_config
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
     from microscopy_cls.evaluation.evaluate import evaluate as run
 
     settings, paths = _load(config, overrides)
-    state = _finished_run(paths)
+    state = _finished_run(settings, paths)
     metrics = run(settings, paths, _tracker(settings, paths), state)
     for name in ("accuracy", "f1_macro"):
         figure = metrics[name]
@@ -88,12 +89,60 @@ def report(config: ConfigPath, overrides: Overrides = None) -> None:
     from microscopy_cls.reporting import write_report
 
     settings, paths = _load(config, overrides)
-    _finished_run(paths)
+    _finished_run(settings, paths)
     page = write_report(settings, paths)
     with _tracker(settings, paths) as tracker:
         tracker.resume()
         tracker.log_artifact(page)
     typer.echo(f"report: {page}")
+
+
+@command
+def classify(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders, patterns, tables with a path column, or -.")
+    ],
+    model: Annotated[
+        list[str], typer.Option("--model", "-m", help="A bundle folder or models:/NAME@champion; several are averaged.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go, and go on.")],
+    engine: Annotated[str, typer.Option(help="auto, torch, openvino or onnx.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored views, where the modality allows it.")
+    ] = False,
+    members: Annotated[str, typer.Option(help="all, a number, or one such as fold_0.")] = "all",
+    mpp: Annotated[float | None, typer.Option(min=0.001, help="Microns per pixel of all slides.")] = None,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds that an input may take without progress.")] = 300,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew.")] = False,
+    uri: Annotated[str, typer.Option(help="MLflow's store, for models named by address.")] = "sqlite:///mlflow.db",
+) -> None:
+    """Classify images and slides into a table, a row an input; picks up where it stopped."""
+    from microscopy_cls.inference.batch import Request
+    from microscopy_cls.inference.batch import classify as run
+    from microscopy_cls.inference.batch.inputs import find_inputs
+    from microscopy_cls.inference.classifier import bundle_folder
+    from microscopy_cls.inference.predictor import open_predictor
+
+    arguments = {
+        "inputs": inputs,
+        "model": model,
+        "engine": engine,
+        "precision": precision,
+        "tta": tta,
+        "members": members,
+        "mpp": mpp,
+        "time_limit": time_limit,
+    }
+    found = find_inputs(inputs, sys.stdin)
+    folders = [bundle_folder(name, uri) for name in model]
+    predictor = open_predictor(folders, engine=engine, precision=precision, members=members, tta=tta)
+    summary = run(Request(found, out, mpp, time_limit, overwrite, arguments), predictor)
+    for line in summary.lines():
+        typer.echo(line)
+    typer.echo(f"predictions: {out / 'predictions.csv'}")
+    if summary.num_failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 @command
@@ -121,9 +170,9 @@ def _tracker(settings: Config, paths: Paths) -> Tracker:
     )
 
 
-def _finished_run(paths: Paths) -> dict[str, object]:
+def _finished_run(settings: Config, paths: Paths) -> dict[str, object]:
     from dataclasses import asdict
 
     from microscopy_cls.training.run_state import require_finished
 
-    return asdict(require_finished(paths.runs))
+    return asdict(require_finished(paths.runs, settings))

@@ -23,7 +23,7 @@ from microscopy_cls.system import environment
 
 environment.set_defaults()
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 CHATTY = ("accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "PIL", "tifffile", "timm", "urllib3")
 Arguments = ParamSpec("Arguments")
 

@@ -14,6 +14,18 @@ from microscopy_cls.config.schema import Config
 from microscopy_cls.errors import ConfigError
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, which by itself lets the second of two equal keys win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a mapping that has a key twice."""
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and validate one configuration file.
 
@@ -43,7 +55,7 @@ def to_yaml(config: Config) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506  a safe loader
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file. `microscopy-cls init DIR` writes a config for it.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Intensity = Literal["percentile", "full"] | tuple[float, float]
 Resize = Literal["stretch", "pad", "crop"]
 Preset = Literal["brightfield", "fluorescence", "xray", "ct", "none"]
+SlideRule = Literal["mean", "top_k", "majority"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -49,6 +50,9 @@ class Data(Section):
         description="one to three stored channels, from 0: grey, red and green, or RGB; null: up to three as they are",
     )
     max_pixels: int = Field(300_000_000, gt=0, description="larger images are refused before they are decoded")
+    um_per_px: float | None = Field(
+        None, gt=0, description="microns per pixel of the images as stored: slides are then read at the same scale"
+    )
     metadata: tuple[str, ...] = Field((), description="table columns that must not predict the label")
     max_unreadable: Fraction = Field(0.01, description="fraction of unreadable files above which prepare stops")
     test: Path | None = Field(None, description="external test set: a folder per class, or a table")
@@ -131,6 +135,10 @@ class Evaluate(Section):
 
     target_coverage: float = Field(0.9, gt=0, lt=1, description="coverage of the prediction sets")
     tta: bool = Field(False, description="average over flips when the bundle predicts")
+    slide_rule: SlideRule = Field(
+        "mean",
+        description="a slide's answer from its tiles: mean, top_k (the highest tenth of each class), majority (votes)",
+    )
     positive_class: str | None = Field(None, description="of two classes: whose finding counts; null: the rarer")
     bootstrap_samples: int = Field(1000, ge=100, description="resamples of the groups for the 95 % intervals")
 

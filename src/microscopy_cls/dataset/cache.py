@@ -7,6 +7,7 @@ one copy. Row i belongs to row i of the manifest; rows of unreadable files stay 
 from __future__ import annotations
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.config.schema import Intensity, Resize
-from microscopy_cls.errors import ImageError
+from microscopy_cls.errors import DataError, ImageError
 from microscopy_cls.images import Decoded, decode, fit_square, read_bytes
 from microscopy_cls.system.files import atomic_path, read_json, sha256_of_json, write_json, write_parquet
 from microscopy_cls.system.hardware import num_cores
@@ -80,6 +81,31 @@ def open_pixels(folder: Path) -> NDArray[np.uint8]:
     """Map the cache of a prepared folder read-only: uint8 (n, size_px, size_px, 3)."""
     pixels: NDArray[np.uint8] = np.load(folder / "pixels.npy", mmap_mode="r")
     return pixels
+
+
+def check_reading(folder: Path, reading: Reading) -> None:
+    """See that the cache of a prepared folder was read by these settings.
+
+    Raises:
+        DataError: by others, or there is none.
+    """
+    try:
+        found = read_json(folder / "pixels.json")
+    except (OSError, ValueError):
+        raise DataError(f"{folder}: holds no prepared images. Run `microscopy-cls prepare` first.") from None
+    if found["key"] != reading.key:
+        wanted = read_back(reading)
+        differing = [f"{name} {value}" for name, value in found["reading"].items() if wanted.get(name) != value]
+        raise DataError(
+            f"{folder}: was prepared with other settings ({', '.join(differing) or 'by another version'}). "
+            "Run `microscopy-cls prepare` again with the same config."
+        )
+
+
+def read_back(reading: Reading) -> dict[str, Any]:
+    """Settings as JSON gives them back."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(reading)))
+    return values
 
 
 def build_cache(paths: list[str], reading: Reading, folder: Path) -> pd.DataFrame:

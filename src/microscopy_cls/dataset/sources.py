@@ -40,6 +40,10 @@ def list_files(data: Data) -> Listing:
         ConfigError: a column is not in the table, or two ways to group are given.
     """
     if data.table is not None:
+        if data.root is not None and not data.root.is_dir():
+            raise DataError(
+                f"{data.root}: there is no such folder. Set data.root to the folder that the table's paths start from."
+            )
         files, num_ignored = _from_table(data.table, data.root, data.columns), 0
     else:
         assert data.root is not None

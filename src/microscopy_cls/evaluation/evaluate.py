@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.dataset.cache import open_pixels
+from microscopy_cls.dataset.cache import check_reading, open_pixels
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import ConfigError, DataError
@@ -35,15 +35,15 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         The metrics.
 
     Raises:
-        DataError: the run does not belong to the manifest.
-        ConfigError: `evaluate.positive_class` is no class.
+        DataError: the run does not belong to the manifest, or the images were prepared with other settings.
+        ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
     manifest = read_manifest(paths.manifest)
     if state["identity"]["manifest"] != manifest_digest(manifest):
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
+    check_reading(paths.prepared, reading_of(config))
     classes, positive = class_names(manifest), config.evaluate.positive_class
-    if positive is not None and positive not in classes:
-        raise ConfigError(f"evaluate.positive_class {positive}: is none of the classes {', '.join(classes)}")
+    _check_positive(positive, classes)
     oof = pd.read_parquet(paths.oof)
     groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
     metrics = {"name": config.name} | out_of_fold_metrics(
@@ -54,6 +54,16 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     _write_bundle(config, paths, manifest, metrics, state)
     _track(tracker, config, paths, metrics)
     return metrics
+
+
+def _check_positive(positive: str | None, classes: list[str]) -> None:
+    if positive is not None and positive not in classes:
+        raise ConfigError(f"evaluate.positive_class {positive}: is none of the classes {', '.join(classes)}")
+    if positive is not None and len(classes) > 2:
+        raise ConfigError(
+            f"evaluate.positive_class {positive}: has a meaning for two classes only, and there are {len(classes)}. "
+            "Remove it: the report gives precision and recall of every class."
+        )
 
 
 def headline(metrics: Json) -> Json:
@@ -83,6 +93,8 @@ def _write_bundle(
         "architecture": config.model.name,
         "preprocessing": asdict(reading) | {"mean": weights.pop("mean"), "std": weights.pop("std")},
         "weights": weights,
+        **_field(manifest, config.data.um_per_px),
+        "slide_rule": config.evaluate.slide_rule,
         "decision_threshold": metrics.get("binary", {}).get("threshold"),
         "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": {
@@ -96,7 +108,17 @@ def _write_bundle(
         "git_commit": state["git_commit"],
     }
     members = {fold: paths.members / f"fold_{fold}.safetensors" for fold in range(config.folds.num)}
-    return write_bundle(paths.bundle, info, members, _calibration_inputs(paths, manifest, config.runtime.seed))
+    from microscopy_cls.model.graph import add_openvino
+
+    inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
+    return write_bundle(paths.bundle, info, members, inputs, add_openvino)
+
+
+def _field(manifest: pd.DataFrame, um_per_px: float | None) -> dict[str, Any]:
+    """How much an image shows: the median side (of a square of equal area), in pixels and, where known, in microns."""
+    images = trainable(manifest)
+    side_px = float(np.median(np.sqrt(images["width_px"].to_numpy(float) * images["height_px"].to_numpy(float))))
+    return {"field_px": round(side_px), "field_um": side_px * um_per_px if um_per_px else None}
 
 
 def _calibration_inputs(paths: Paths, manifest: pd.DataFrame, seed: int) -> NDArray[np.uint8]:

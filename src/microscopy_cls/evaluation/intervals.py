@@ -58,3 +58,12 @@ def with_intervals(
     for name, value in whole.items():
         low, high = interval(np.concatenate([part[name] for part in resampled]))
         yield name, value[0], np.minimum(low, value[0]), np.maximum(high, value[0]), per_fold[name]
+
+
+def end_where_all_agree(num_groups: int) -> float:
+    """Lower end for a share of 1: resampling answers that are all right never finds a wrong one.
+
+    The exact end for as many independent trials as there are groups: Clopper and Pearson 1934,
+    doi:10.1093/biomet/26.4.404. For 8 groups 0.63, for 100 groups 0.96.
+    """
+    return float(((1 - LEVEL) / 2) ** (1 / num_groups))

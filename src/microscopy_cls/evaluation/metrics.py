@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from microscopy_cls.evaluation.binary import binary_scores, cross_fitted_calls, youden_threshold
-from microscopy_cls.evaluation.intervals import LEVEL, Array, with_intervals
+from microscopy_cls.evaluation.intervals import LEVEL, Array, end_where_all_agree, with_intervals
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS, Predicted, all_scores, confusion_counts
 
 Json = dict[str, Any]
+SHARES = set(METRICS) - {"log_loss", "ece"}  # 1 where all is right
 
 
 def out_of_fold_metrics(
@@ -56,12 +57,16 @@ def out_of_fold_metrics(
         "interval": {"level": LEVEL, "resamples": resamples, "unit": "group"},
         "majority_accuracy": float(counts.sum(1).max() / counts.sum()),
     }
-    metrics |= {name: _figure(*found[name]) for name in METRICS}
+    num_groups = metrics["num_groups"]
+    metrics |= {name: _figure(num_groups if name in SHARES else 0, *found[name]) for name in METRICS}
     metrics["per_class"] = {
         name: {
             "num_images": int((predicted.truth == k).sum()),
             "num_groups": int(groups[(predicted.truth == k)].nunique()),
-            **{score: _figure(*(part[..., k] for part in found[score])) for score in PER_CLASS},
+            **{
+                score: _figure(int(groups[predicted.truth == k].nunique()), *(part[..., k] for part in found[score]))
+                for score in PER_CLASS
+            },
         }
         for k, name in enumerate(classes)
     }
@@ -88,10 +93,17 @@ def _binary(
         lambda weights: binary_scores(positive, called, score, weights), groups, folds, resamples, seed
     )
     threshold = youden_threshold(positive, score)
-    return {"positive_class": classes[index], "threshold": threshold} | {name: _figure(*rest) for name, *rest in found}
+    num = len(np.unique(groups.astype(str)))
+    figures = {name: _figure(num, *rest) for name, *rest in found}
+    return {"positive_class": classes[index], "threshold": threshold} | figures
 
 
-def _figure(value: Any, low: Any, high: Any, per_fold: Any) -> Json:
+def _figure(num_groups: int, value: Any, low: Any, high: Any, per_fold: Any) -> Json:
+    """A score as the file has it; `num_groups` counts the groups behind a share of right answers, 0 for others."""
+    if num_groups and value == low == 1:
+        low = end_where_all_agree(num_groups)
+    if num_groups and value == high == 0:
+        high = 1 - end_where_all_agree(num_groups)
     return {
         "value": _number(value), "ci_low": _number(low), "ci_high": _number(high),
         "fold_values": [_number(one) for one in per_fold],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import stat
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from microscopy_cls.errors import ImageError
@@ -59,13 +60,26 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         ImageError: no such file, no permission, not a regular file, or empty.
     """
-    path = Path(path)
+    return _read(Path(path), Path.read_bytes)
+
+
+def read_head(path: str | Path, num_bytes: int) -> bytes:
+    """The first bytes of a regular file, fewer where it ends before. Raises what `read_bytes` raises."""
+
+    def head(file: Path) -> bytes:
+        with file.open("rb") as handle:
+            return handle.read(num_bytes)
+
+    return _read(Path(path), head)
+
+
+def _read(path: Path, read: Callable[[Path], bytes]) -> bytes:
     try:
         mode = path.stat().st_mode
         for is_kind, reason in _FILE_KINDS:
             if is_kind(mode):
                 raise ImageError(path, reason)
-        data = path.read_bytes()
+        data = read(path)
     except OSError as error:
         raise ImageError(path, _reason_of(error, path)) from error
     except MemoryError as error:

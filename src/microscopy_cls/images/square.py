@@ -19,15 +19,15 @@ def fit_square(pixels: NDArray[np.uint8], size_px: int, resize: Resize) -> NDArr
     loudly than the image itself. `crop` keeps them and drops what lies outside the central square.
     """
     if resize == "stretch":
-        return _resized(pixels, size_px, size_px)
+        return resized(pixels, size_px, size_px)
     if resize == "crop":
-        return _resized(_central_square(pixels), size_px, size_px)
+        return resized(_central_square(pixels), size_px, size_px)
     if resize == "pad":
         return _padded(pixels, size_px)
     assert_never(resize)
 
 
-def _resized(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
+def resized(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
     """Resize each axis by what suits it: the mean over the covered area to shrink, bicubic to enlarge.
 
     OpenCV's area mode blurs and aliases where one axis shrinks and the other grows, hence shrinking comes first and
@@ -51,7 +51,7 @@ def _central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _padded(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     scale = size_px / max(height, width)
-    fitted = _resized(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+    fitted = resized(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
     top, left = (size_px - fitted.shape[0]) // 2, (size_px - fitted.shape[1]) // 2
     square = np.empty((size_px, size_px, 3), np.uint8)
     square[...] = _border_median(pixels)

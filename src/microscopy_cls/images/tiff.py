@@ -33,9 +33,9 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2  # kinds of extra sample that are alpha
 # Compressions: none, fax, LZW, PackBits, JPEG, Deflate (two numbers), JPEG 2000, LZMA, Zstandard, WebP. imagecodecs
 # knows more, but a decoder has to withstand damaged data. It wrote those of fax, LZW and PackBits itself, and that of
 # LZW (2026.3) can end the process; libtiff, which it brings too, is hardened, and silent there.
-_BY_LIBTIFF = (2, 3, 4, 5, 32773)
+BY_LIBTIFF = (2, 3, 4, 5, 32773)
 _NOT_COMPRESSED, _JPEG = 1, 7
-_COMPRESSIONS = (_NOT_COMPRESSED, *_BY_LIBTIFF, _JPEG, 8, 32946, 34712, 34925, 50000, 50001)
+_COMPRESSIONS = (_NOT_COMPRESSED, *BY_LIBTIFF, _JPEG, 8, 32946, 34712, 34925, 50000, 50001)
 # By how much LZW, Deflate and PackBits shrink data at best: a damaged header that claims more would cost gigabytes and
 # half a minute.
 _MAX_RATIO = {5: 4096, 8: 1032, 32946: 1032, 32773: 64}
@@ -65,7 +65,7 @@ def read_tiff(
         _check(file, directory, data, max_pixels)
         values = _samples(directory, data, page)
         num_bits, bit_depth = _bits(directory, values)
-        rgb = _rgb(values, directory, num_bits, intensity, channels)
+        rgb = rgb_of_samples(values, directory, num_bits, intensity, channels)
         return decoded(_upright(rgb, directory), "TIFF", directory.samplesperpixel, bit_depth)
 
 
@@ -137,14 +137,20 @@ def _check_layout(directory: tifffile.TiffPage, max_pixels: int) -> None:
     check_size(directory.imagewidth, directory.imagelength, max_pixels)
     if directory.is_tiled:
         check_size(directory.tilewidth, directory.tilelength, max_pixels)
-    if directory.imagedepth > 1:
-        raise UnreadableError(f"is a volume of {directory.imagedepth} slices: save the slice to classify as an image")
     num_channels = directory.samplesperpixel
     if directory.imagewidth * directory.imagelength * num_channels > max_pixels * _MAX_SAMPLES_FACTOR:
         raise UnreadableError(
             f"claims {directory.imagewidth} x {directory.imagelength} pixels of {num_channels} channels, more samples "
             f"than {_MAX_SAMPLES_FACTOR} times the limit of {max_pixels:,} (data.max_pixels)"
         )
+    check_kind(directory)
+
+
+def check_kind(directory: tifffile.TiffPage) -> None:
+    """Refuse, from the header alone, samples that no picture can be made of: volumes and rare kinds."""
+    if directory.imagedepth > 1:
+        raise UnreadableError(f"is a volume of {directory.imagedepth} slices: save the slice to classify as an image")
+    num_channels = directory.samplesperpixel
     photometric = directory.photometric
     if photometric not in (*_PLAIN, _PALETTE, *_PILLOW_MODES) or (num_channels > 4 and photometric not in _PLAIN):
         raise UnreadableError(f"stores colours as {_name(photometric)}, which is not supported: save RGB")
@@ -190,7 +196,7 @@ def _segment_bytes(directory: tifffile.TiffPage) -> int:
 
 def _samples(directory: tifffile.TiffPage, data: bytes, page: int) -> NDArray[Any]:
     """What is stored, (h, w, c); but colours that the decoder converts are RGB already (`_is_converted`)."""
-    if directory.compression in _BY_LIBTIFF:
+    if directory.compression in BY_LIBTIFF:
         values = imagecodecs.tiff_decode(data, index=page)
     else:
         values = directory.asarray(maxworkers=1)  # in this thread: log records of others are not muted
@@ -201,17 +207,17 @@ def _samples(directory: tifffile.TiffPage, data: bytes, page: int) -> NDArray[An
 
 def _is_converted(directory: tifffile.TiffPage) -> bool:
     """Whether decoding makes RGB of other colours: libtiff always, JPEG and its successors of YCbCr."""
-    if directory.compression in _BY_LIBTIFF:
+    if directory.compression in BY_LIBTIFF:
         return directory.photometric in (_CMYK, _YCBCR)
     return directory.photometric == _YCBCR and directory.compression in tifffile.TIFF.IMAGE_COMPRESSIONS
 
 
-def _rgb(
+def rgb_of_samples(
     values: NDArray[Any],
     directory: tifffile.TiffPage,
     num_bits: int,
     intensity: Intensity,
-    channels: tuple[int, ...] | None,
+    channels: tuple[int, ...] | None = None,
 ) -> NDArray[np.uint8]:
     """Stored samples (h, w, c) as uint8 (h, w, 3)."""
     if channels is not None and directory.photometric in _PLAIN:

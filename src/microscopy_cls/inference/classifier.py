@@ -2,98 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from microscopy_cls.dataset.cache import Reading
 from microscopy_cls.errors import ImageError
 from microscopy_cls.images import fit_square
-from microscopy_cls.model.bundle import BundleInfo, load_member, read_bundle
-from microscopy_cls.model.forward import features_and_logits
-from microscopy_cls.model.preprocess import Normalise
+from microscopy_cls.inference.predictor import Predictor, open_predictor
+from microscopy_cls.model.bundle import BundleInfo
 from microscopy_cls.tracking import bundle_dir_of
-
-BATCH_SIZE = 16
 
 Image = str | Path | NDArray[np.uint8]
 
 
 class Classifier:
-    """The members of a bundle, averaged.
+    """A model ready to answer."""
 
-    Args:
-        info: the bundle's description.
-        members: its networks, in evaluation mode.
-    """
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
 
-    def __init__(self, info: BundleInfo, members: Sequence[nn.Module]) -> None:
-        self.info, self._members = info, list(members)
-        settings = info.preprocessing
-        self._reading = Reading(
-            settings.size_px,
-            settings.resize,
-            settings.intensity,
-            settings.page,
-            settings.max_pixels,
-            settings.channels,
-        )
-        self._normalise = Normalise(settings.mean, settings.std)
+    @property
+    def info(self) -> BundleInfo:
+        """The (first) bundle's description."""
+        return self._predictor.models[0].info
 
-    def predict(self, images: Sequence[Image]) -> pd.DataFrame:
-        """Classify images: files, or RGB arrays uint8 (h, w, 3).
+    def __repr__(self) -> str:
+        engine, info = self._predictor.models[0].engine, self.info
+        return f"Classifier({info.name}: {', '.join(info.classes)}; {info.architecture} on {engine.name})"
+
+    def predict(self, images: Image | Sequence[Image]) -> pd.DataFrame:
+        """Classify images: files, or RGB arrays uint8 (h, w, 3); or one of them.
 
         Returns:
             A row an image, in order: `path` (empty for arrays), `status` (ok, failed), `error`, `predicted`,
             `confidence`, `prob_<class>...`. A file that cannot be read is a failed row without a prediction.
         """
+        images = _listed(images)
         read = [self._read(image) for image in images]
-        usable = [pixels for pixels, _ in read if pixels is not None]
-        probs = iter(self._probabilities(usable))
+        probs = iter(self._predictor.run_all([pixels for pixels, _ in read if pixels is not None]).probs)
         rows = [
             self._row(image, None if pixels is None else next(probs), error)
             for image, (pixels, error) in zip(images, read, strict=True)
         ]
         return pd.DataFrame(rows, columns=self._columns())
 
-    def extract_features(self, images: Sequence[Image]) -> NDArray[np.float32]:
+    def extract_features(self, images: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Pooled features of the first member, float32 (n, d).
 
         Raises:
             ImageError: a file cannot be read.
         """
-        squares = [self._square(image) for image in images]
-        parts = [self._forward(self._members[0], batch)[0] for batch in _batches(squares)]
-        return torch.cat(parts).numpy()
+        return self._predictor.run_all([self._square(image) for image in _listed(images)]).features
 
     def _square(self, image: Image) -> NDArray[np.uint8]:
+        reading = self._predictor.reading
         if isinstance(image, np.ndarray):
-            return fit_square(image, self._reading.size_px, self._reading.resize)
-        return self._reading.read(Path(image))
+            return fit_square(image, reading.size_px, reading.resize)
+        return reading.read(Path(image))
 
     def _read(self, image: Image) -> tuple[NDArray[np.uint8] | None, str]:
         try:
             return self._square(image), ""
         except ImageError as error:
             return None, error.reason
-
-    def _probabilities(self, squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-        """Mean of the members' probabilities, float64 (n, classes)."""
-        parts = []
-        for batch in _batches(squares):
-            logits = [self._forward(member, batch)[1].double() for member in self._members]
-            parts.append(torch.stack(logits).softmax(2).mean(0))
-        return torch.cat(parts).numpy() if parts else np.empty((0, len(self.info.classes)))
-
-    @torch.inference_mode()
-    def _forward(self, member: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features, logits = features_and_logits(member, self._normalise(batch))
-        return features.float(), logits.float()
 
     def _row(self, image: Image, probs: NDArray[np.float64] | None, error: str) -> list[object]:
         path = "" if isinstance(image, np.ndarray) else str(image)
@@ -106,35 +80,44 @@ class Classifier:
         return ["path", "status", "error", "predicted", "confidence", *probs]
 
 
-def load_classifier(folder: Path) -> Classifier:
-    """Load a bundle with all its members, on the CPU.
-
-    Raises:
-        BundleError: it is missing, damaged, or of another version.
-    """
-    info = read_bundle(folder)
-    return Classifier(info, [load_member(folder, info, member) for member in info.members])
-
-
-def _batches(squares: Sequence[NDArray[np.uint8]]) -> Iterator[torch.Tensor]:
-    """Stack images: uint8 (b, size_px, size_px, 3)."""
-    for start in range(0, len(squares), BATCH_SIZE):
-        part = np.stack(squares[start : start + BATCH_SIZE])
-        yield torch.from_numpy(part)
+def _listed(images: Image | Sequence[Image]) -> Sequence[Image]:
+    """One image as a list of one: the letters of a path and the rows of an array are no images."""
+    if isinstance(images, str | Path):
+        return [images]
+    if isinstance(images, np.ndarray):
+        return [images] if images.ndim == 3 else list(images)
+    return images
 
 
-def load(model: str | Path, *, uri: str = "sqlite:///mlflow.db") -> Classifier:
+def load(
+    model: str | Path,
+    *,
+    uri: str = "sqlite:///mlflow.db",
+    engine: str = "auto",
+    precision: str = "auto",
+    members: str = "all",
+    tta: bool = False,
+) -> Classifier:
     """Open a model for classification.
 
     Args:
         model: a bundle's folder, or an MLflow address such as `models:/<name>@champion` or `runs:/<id>/model`.
         uri: MLflow's store, for addresses.
+        engine: auto, torch, openvino or onnx; auto takes the fastest that is here.
+        precision: auto, fp32 or bf16; auto takes the fastest that the device has.
+        members: `all`, a number (the first so many folds), or one, such as `fold_2`.
+        tta: average over mirrored views, where the modality allows it.
 
     Raises:
         BundleError: there is no bundle, or a damaged one.
+        ConfigError: no such engine, precision or member.
         TrackingError: the store does not know the address or cannot be reached.
     """
+    folder = bundle_folder(model, uri)
+    return Classifier(open_predictor([folder], engine=engine, precision=precision, members=members, tta=tta))
+
+
+def bundle_folder(model: str | Path, uri: str) -> Path:
+    """The folder of a model named by its folder or by an MLflow address."""
     address = str(model)
-    if address.startswith(("models:/", "runs:/")):
-        return load_classifier(bundle_dir_of(address, uri))
-    return load_classifier(Path(model))
+    return bundle_dir_of(address, uri) if address.startswith(("models:/", "runs:/")) else Path(model)

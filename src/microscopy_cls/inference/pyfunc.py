@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +77,6 @@ class ServedClassifier:
 
 def _load_pyfunc(data_path: str) -> ServedClassifier:
     """MLflow's entry: the bundle in `data_path`, ready to answer."""
-    from microscopy_cls.inference.classifier import load_classifier
+    from microscopy_cls.inference.classifier import load
 
-    return ServedClassifier(load_classifier(Path(data_path)))
+    return ServedClassifier(load(data_path))

@@ -1,22 +1,21 @@
-"""The bundle: a folder that is enough alone to classify. `bundle.json`, weights as safetensors, nothing pickled."""
+"""The bundle: a folder that is enough alone to classify. `bundle.json`, weights as safetensors, nothing pickled.
+
+This module knows files only, no torch: a machine that classifies by another engine need not load it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.numpy import save_file
 
-from microscopy_cls.config.schema import Intensity, Resize
+from microscopy_cls.config.schema import Intensity, Resize, SlideRule
 from microscopy_cls.errors import BundleError
-from microscopy_cls.model.create import get_model
 from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_text
 
 FORMAT_VERSION = 1
@@ -40,11 +39,19 @@ class Preprocessing(_Part):
 
 
 class Member(_Part):
-    """One fold's network: its weights file in the bundle and the file's SHA-256."""
+    """One fold's network.
+
+    Attributes:
+        file, sha256: its weights in the bundle, and their digest.
+        graph, graph_sha256: the same network for OpenVINO, preprocessing inside, and the digest of the graph's weights;
+            None where OpenVINO was not installed when the bundle was written.
+    """
 
     fold: int
     file: str
     sha256: str
+    graph: str | None = None
+    graph_sha256: str | None = None
 
 
 class Calibration(_Part):
@@ -55,7 +62,13 @@ class Calibration(_Part):
 
 
 class BundleInfo(_Part):
-    """The content of `bundle.json`."""
+    """The content of `bundle.json`.
+
+    Attributes:
+        field_px: side of the training images, the median in pixels as stored.
+        field_um: the same in microns, where the config says how many a pixel has.
+        slide_rule: how the answers of a slide's tiles become one.
+    """
 
     format_version: Literal[1] = 1
     name: str
@@ -65,6 +78,9 @@ class BundleInfo(_Part):
     preprocessing: Preprocessing
     members: tuple[Member, ...]
     calibration: Calibration = Calibration()
+    field_px: int | None = None
+    field_um: float | None = None
+    slide_rule: SlideRule = "mean"
     decision_threshold: float | None = None
     positive_class: str | None = None
     training_data: dict[str, Any]
@@ -74,13 +90,12 @@ class BundleInfo(_Part):
     git_commit: str | None = None
 
 
-def save_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write weights as safetensors (not atomically: the caller renames)."""
-    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, path)
-
-
 def write_bundle(
-    folder: Path, info: Mapping[str, Any], member_files: Mapping[int, Path], calibration_inputs: NDArray[np.uint8]
+    folder: Path,
+    info: Mapping[str, Any],
+    member_files: Mapping[int, Path],
+    calibration_inputs: NDArray[np.uint8],
+    add_graphs: Callable[[Path, BundleInfo], BundleInfo] = lambda _, written: written,
 ) -> BundleInfo:
     """Assemble a bundle; an earlier one in `folder` is replaced as a whole.
 
@@ -89,6 +104,7 @@ def write_bundle(
         info: the fields of `BundleInfo` but for `members`.
         member_files: weights file by fold.
         calibration_inputs: uint8 (n, size_px, size_px, 3), for quantisation.
+        add_graphs: puts other forms of the members into the folder and into its description.
     """
     with atomic_folder(folder) as temporary:
         members = []
@@ -96,8 +112,8 @@ def write_bundle(
             target = temporary / f"member_{fold}.safetensors"
             target.write_bytes(source.read_bytes())
             members.append(Member(fold=fold, file=target.name, sha256=sha256_of_file(target)))
-        save_arrays({"pixels": calibration_inputs}, temporary / "calibration_inputs.safetensors")
-        written = BundleInfo(**info, members=tuple(members))
+        save_file({"pixels": calibration_inputs}, temporary / "calibration_inputs.safetensors")
+        written = add_graphs(temporary, BundleInfo(**info, members=tuple(members)))
         write_text(temporary / "bundle.json", written.model_dump_json(indent=2) + "\n")
     return written
 
@@ -118,15 +134,13 @@ def read_bundle(folder: Path) -> BundleInfo:
         raise BundleError(f"{path}: cannot be read by this version ({fields}). Write it anew with evaluate.") from None
 
 
-def load_member(folder: Path, info: BundleInfo, member: Member) -> nn.Module:
-    """One member's network in evaluation mode, on the CPU.
+def checked(folder: Path, file: str | None, sha256: str | None) -> Path:
+    """The path of a file of the bundle that is as it was written.
 
     Raises:
-        BundleError: the weights file is missing or differs from the one that was written.
+        BundleError: it is missing, or its digest is another.
     """
-    path = folder / member.file
-    if not path.is_file() or sha256_of_file(path) != member.sha256:
+    path = folder / str(file)
+    if file is None or not path.is_file() or sha256_of_file(path) != sha256:
         raise BundleError(f"{path}: is missing or damaged. Copy the bundle again, or write it anew with evaluate.")
-    network = get_model(info.architecture, len(info.classes), "none")
-    network.load_state_dict(load_file(path))
-    return network.eval()
+    return path

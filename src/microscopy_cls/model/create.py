@@ -39,7 +39,7 @@ def get_model(name: str, num_classes: int, weights: str = "imagenet", *, drop_pa
     if source.kind == "none":
         return _create(source.architecture, drop_path, num_classes=num_classes)
     model = _create_started(source, num_classes, drop_path)
-    logger.info("%s starts from %s (%s)", source.architecture, source.location, source.licence or "licence unknown")
+    logger.debug("%s starts from %s (%s)", source.architecture, source.location, source.licence or "licence unknown")
     if is_non_commercial(source.licence):
         logger.warning("%s is licensed %s: not for commercial use", source.location, source.licence)
     return model

@@ -74,7 +74,7 @@ def load_state_dict(model: nn.Module, state: Mapping[str, torch.Tensor], origin:
     _check_match(given, expected, origin)
     model.load_state_dict(given, strict=False)
     if not fits:
-        logger.info("%s: its classifier does not fit and is replaced by a new one", origin)
+        logger.debug("%s: its classifier, of other classes, is replaced by a new one", origin)
 
 
 def _load_torch(path: Path) -> Any:

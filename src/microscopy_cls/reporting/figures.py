@@ -51,7 +51,8 @@ def fold_strip(estimate: Estimate, title: str) -> Markup | None:
     if estimate.value is None:
         return None
     low, high = math.floor(min(values) * 20) / 20, math.ceil(max(values) * 20) / 20
-    high = max(high, low + 0.05)
+    if high - low < 0.05:  # all values are the same: air on the side where a share can go
+        low, high = (low - 0.05, high) if high >= 1 else (low, low + 0.05)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(inches(430), inches(74)))
         axes = figure.add_axes((0.07, 0.34, 0.86, 0.62))

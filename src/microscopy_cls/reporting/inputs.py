@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.config import Paths
+from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.errors import DataError
 from microscopy_cls.system.files import read_json, sha256_of_file
 
@@ -83,6 +84,8 @@ def read_inputs(paths: Paths) -> Inputs:
     metrics: dict[str, Any] = _read(paths.metrics, "evaluate", read_json, ("classes", "confusion_matrix", "per_class"))
     manifest = _with_pixel_rows(manifest, len(pixels), pixels_file)
     _check_fit(oof, manifest, metrics, paths)
+    if run_state["identity"].get("manifest") != manifest_digest(manifest):
+        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     oof = _joined(oof, manifest, metrics["classes"])
     return Inputs(manifest, sha256_of_file(paths.manifest), pixels, oof, curves, metrics, run_state)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from microscopy_cls.errors import ConfigError
@@ -59,6 +61,15 @@ def choose_hardware(device: str, precision: str, workers: int | str) -> Hardware
 def num_cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_cuda() -> bool:
+    """Whether a CUDA device is here. Torch is loaded only where the driver's device file says that one may be."""
+    if sys.platform == "linux" and not any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg")):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def gains_from_bf16(device: torch.device) -> bool:

@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from microscopy_cls.config import Config, Paths, to_yaml
 from microscopy_cls.dataset.batches import Batches, CachedImages
+from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.folds import split_validation
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
+from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import DataError
 from microscopy_cls.model import get_model, resolve_weights, weights_digest
-from microscopy_cls.model.bundle import save_weights
+from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
@@ -74,6 +76,7 @@ class CrossValidation:
         self.config, self.paths = config, paths
         self.images = Images.load(paths)
         self._check_folds()
+        check_reading(paths.prepared, reading_of(config))
         self.source = resolve_weights(config.model.name, config.model.weights)
         self.hardware = choose_hardware(config.runtime.device, config.runtime.precision, config.runtime.workers)
         self.normalise = Normalise(self.source.mean, self.source.std)
@@ -93,6 +96,9 @@ class CrossValidation:
         """
         wanted = range(self.config.folds.num) if only is None else [only]
         folds = [fold for fold in wanted if not self._done_file(fold).is_file()]
+        licence = self.source.licence or "licence unknown"
+        start = f"from {self.source.location} ({licence})" if self.source.kind != "none" else "from random weights"
+        log.info("%s starts %s, %s, %s", self.source.architecture, start, self.state.device, self.state.precision)
         with self.tracker:
             self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
             with bar("training", self._num_images_to_see(folds), shown=self.accelerator.is_main_process) as shown:
@@ -183,7 +189,7 @@ class CrossValidation:
             for row in trainer.progress.history:  # the store may have missed them
                 track(row)
             if trainer.progress.epoch:
-                log.info("fold %d/%d: going on after epoch %d", fold + 1, self.config.folds.num, trainer.progress.epoch)
+                log.info("%s: going on after epoch %d", self._counted(fold), trainer.progress.epoch)
                 self._advance(shown, trainer.progress.epoch * len(data.train), fold)
             chosen = trainer.run(on_epoch, lambda num: self._advance(shown, num, fold))
             if self.accelerator.is_main_process:
@@ -245,15 +251,19 @@ class CrossValidation:
         return int(sum(sizes) * (1 - self.config.finetune.validation_fraction)) * self.config.finetune.epochs
 
     def _advance(self, shown: tqdm[Any], num_images: int, fold: int) -> None:
-        shown.set_description(f"fold {fold + 1}/{self.config.folds.num}", refresh=False)
+        shown.set_description(self._counted(fold), refresh=False)
         shown.update(num_images)
+
+    def _counted(self, fold: int) -> str:
+        """Its number, as files and tables have it, and how far that is."""
+        return f"fold {fold} ({fold + 1} of {self.config.folds.num})"
 
     def _tell(self, row: EpochRow) -> None:
         if not self.accelerator.is_main_process:
             return
         validated = "" if np.isnan(row["val_loss"]) else f", validation F1 {row['val_f1_macro']:.3f}"
         log.info(
-            "fold %d/%d, epoch %d/%d: loss %.3f%s, %.0f images/s",
-            int(row["fold"]) + 1, self.config.folds.num, int(row["epoch"]) + 1, self.config.finetune.epochs,
+            "%s, epoch %d/%d: loss %.3f%s, %.0f images/s",
+            self._counted(int(row["fold"])), int(row["epoch"]) + 1, self.config.finetune.epochs,
             row["train_loss"], validated, row["images_per_second"],
         )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from microscopy_cls.config import Config
+from microscopy_cls.config.identity import changes, trained_settings
 from microscopy_cls.errors import DataError
 from microscopy_cls.system.files import read_json, sha256_of_json, write_json
 from microscopy_cls.system.hardware import NumericType
@@ -50,12 +51,8 @@ class RunState:
 
 
 def identity_of(config: Config, manifest_digest: str, weights_digest: str) -> dict[str, Any]:
-    """What decides the result. Where it runs, is logged, or how it is evaluated does not: a night of training is
-    not thrown away because MLflow was switched off.
-    """
-    values = config.model_dump(mode="json", include={"folds", "model", "finetune", "augment"})
-    values["runtime"] = {"seed": config.runtime.seed, "precision": config.runtime.precision}
-    return {**values, "manifest": manifest_digest, "weights": weights_digest}
+    """The settings that decide the result, and digests of the images and of the weights it starts from."""
+    return {**trained_settings(config), "manifest": manifest_digest, "weights": weights_digest}
 
 
 def load_state(folder: Path) -> RunState | None:
@@ -89,7 +86,9 @@ def begin(folder: Path, wanted: RunState, restart: bool) -> tuple[RunState, bool
     if earlier is not None and not restart and earlier.fingerprint == wanted.fingerprint:
         return replace(earlier, device=wanted.device), False
     if earlier is not None:
-        why = "asked for by --restart" if restart else "changed: " + "; ".join(_changes(earlier, wanted))
+        why = (
+            "asked for by --restart" if restart else "changed: " + "; ".join(changes(earlier.identity, wanted.identity))
+        )
         log.warning("%s: starting anew (%s)", folder, why)
     clear(folder)
     fresh = replace(
@@ -111,31 +110,20 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
-def require_finished(folder: Path) -> RunState:
-    """The state of a run whose folds are all there.
+def require_finished(folder: Path, config: Config) -> RunState:
+    """The state of a run of this config whose folds are all there.
 
     Raises:
-        DataError: there is none, or folds are missing.
+        DataError: there is none, folds are missing, or it was trained with other settings.
     """
     state = load_state(folder)
     if state is None or not state.finished:
         raise DataError(f"{folder}: holds no finished run. Run `microscopy-cls train` with the same config first.")
+    wanted = trained_settings(config)
+    differing = changes({key: state.identity.get(key) for key in wanted}, wanted)
+    if differing:
+        raise DataError(
+            f"{folder}: was trained with other settings ({'; '.join(differing)}). Give the same config and --set, or "
+            "train again."
+        )
     return state
-
-
-def _changes(earlier: RunState, wanted: RunState) -> list[str]:
-    before, after = _flat(earlier.identity), _flat(wanted.identity)
-    keys = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    return [f"{key} {_short(before.get(key))} -> {_short(after.get(key))}" for key in keys]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:12] + "..."

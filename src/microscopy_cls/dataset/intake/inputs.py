@@ -54,10 +54,11 @@ def _folder(root: Path, notes: Notes) -> tuple[Data, pd.DataFrame]:
         notes.find("ignored", f"{files} without an image's ending, or in no class folder")
     for table in tables_in(root):
         columns = group_candidates(_texts(table), taken=[])
+        command = shlex.join(["microscopy-cls", "init", table.as_posix()])
         if columns:
-            command = shlex.join(["microscopy-cls", "init", table.as_posix()])
             notes.caution(f"{table} has a column {columns[0]}. To keep its groups together:\n{command}")
             break
+        notes.caution(f"{table} was not read. If it describes these images, name it instead of the folder:\n{command}")
     return Data(root=root), listing.files
 
 

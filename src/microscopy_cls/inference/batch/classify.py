@@ -1,0 +1,266 @@
+"""Classify a list of inputs into a folder, going on where an earlier command stopped."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from microscopy_cls.errors import DataError
+from microscopy_cls.inference.batch.frames import Header, Kind, Opening
+from microscopy_cls.inference.batch.inputs import Input
+from microscopy_cls.inference.batch.journal import Journal
+from microscopy_cls.inference.batch.readers import ReaderPool
+from microscopy_cls.inference.batch.rows import answer, table
+from microscopy_cls.inference.batch.watch import Watch
+from microscopy_cls.inference.predictor import Predictor
+from microscopy_cls.inference.slides.aggregate import aggregate
+from microscopy_cls.inference.slides.outputs import SlideResult, own_folder, write_slide_outputs
+from microscopy_cls.system.files import atomic_path, write_json, write_parquet
+from microscopy_cls.system.hardware import num_cores
+from microscopy_cls.system.versions import software_versions
+
+MAX_READERS = 8
+INPUTS_A_READER = 8  # a reader takes half a second to start
+
+Joiner = Callable[[Input, Header, NDArray[np.float64]], NDArray[np.float64]]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to classify and how.
+
+    Attributes:
+        inputs: in the order of the rows.
+        out: the folder of the results.
+        um_per_px: microns per pixel of all slides, whatever they say.
+        time_limit_s: how long an input may take without giving anything.
+        overwrite: begin anew where the folder holds earlier results.
+        arguments: of the command, for the record.
+    """
+
+    inputs: Sequence[Input]
+    out: Path
+    um_per_px: float | None = None
+    time_limit_s: float = 300.0
+    overwrite: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of it: the rows, and how long it took."""
+
+    rows: pd.DataFrame
+    num_before: int
+    seconds: float
+
+    @property
+    def num_failed(self) -> int:
+        """Inputs without an answer."""
+        return int((self.rows["status"] == "failed").sum())
+
+    def lines(self) -> list[str]:
+        """Counts a class, failures by reason, and the rate, to be printed."""
+        rows = self.rows
+        counts = rows.loc[rows["status"] == "ok", "predicted"].value_counts()
+        reasons = rows.loc[rows["status"] == "failed", "error"].value_counts()
+        num_now = len(rows) - self.num_before
+        lines = [f"{count:>8}  {name}" for name, count in counts.items()]
+        lines += [f"{count:>8}  failed: {reason}" for reason, count in reasons.items()]
+        return [*lines, f"{len(rows)} inputs, {self.num_failed} failed; {num_now} now in {self.seconds:.1f} s"]
+
+
+@dataclass
+class _Pending:
+    """An input whose squares are under way."""
+
+    header: Header | None = None
+    num_read: int = 0
+    probs: list[NDArray[np.float64]] = field(default_factory=list)
+    error: str | None = None
+    is_read: bool = False
+
+
+def classify(request: Request, predictor: Predictor) -> Summary:
+    """Classify every input; write `predictions.csv`, `predictions.parquet`, `run.json`, and a folder a slide.
+
+    Raises:
+        DataError: another process works in the folder, or it cannot be written.
+    """
+    started = time.monotonic()
+    request.out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(request.out / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            keys = [item.key() for item in request.inputs]
+            with Journal(request.out, _settings(request, predictor), overwrite=request.overwrite) as journal:
+                num_before = sum(key in journal.records for key in keys)
+                if num_before:
+                    log.info("%s: %d of %d inputs are done already", request.out, num_before, len(keys))
+                _Run(request, predictor, journal, keys).run()
+                records = [journal.records[key] for key in keys]
+            rows = _write(request, predictor, records, num_before, started)
+    except Timeout:
+        raise DataError(
+            f"{request.out}: another classification works there. Wait for it, or name another folder."
+        ) from None
+    return Summary(rows, num_before, time.monotonic() - started)
+
+
+class _Run:
+    """One pass over the inputs that are not done."""
+
+    def __init__(self, request: Request, predictor: Predictor, journal: Journal, keys: Sequence[str]) -> None:
+        self._request, self._predictor, self._journal, self._keys = request, predictor, journal, keys
+        self._rule = predictor.models[0].info.slide_rule
+        self._pending: dict[int, _Pending] = {}
+        self._under_way: deque[list[int]] = deque()  # the inputs of each batch that the engine has
+        self._watch: Watch | None = None
+
+    def run(self) -> None:
+        """Read, answer, record."""
+        first = {key: index for index, key in reversed(list(enumerate(self._keys)))}
+        todo = [
+            (i, self._request.inputs[i])
+            for key, i in sorted(first.items(), key=lambda pair: pair[1])
+            if key not in self._journal.records
+        ]
+        if not todo:
+            return
+        info = self._predictor.models[0].info
+        opening = Opening(
+            self._predictor.reading, info.field_um, info.field_px or info.preprocessing.size_px, self._request.um_per_px
+        )
+        num_readers = min(num_cores(), MAX_READERS, 1 + len(todo) // INPUTS_A_READER)
+        pool = ReaderPool(opening, num_readers, self._request.time_limit_s)
+        with Watch(len(todo)) as self._watch:
+            for answers in self._predictor.run(self._batches(pool, todo)):
+                for index, probs in zip(self._under_way.popleft(), answers.probs, strict=True):
+                    self._pending[index].probs.append(probs)
+                    self._finish(index)
+
+    def _batches(self, pool: ReaderPool, todo: Sequence[tuple[int, Input]]) -> Iterator[NDArray[np.uint8]]:
+        """Squares of whatever input comes, as full batches but for the last."""
+        indices: list[int] = []
+        squares: list[NDArray[np.uint8]] = []
+        for event in pool.read(todo):
+            pending = self._pending.setdefault(event.index, _Pending())
+            if event.header is not None:
+                pending.header = event.header
+            elif event.square is not None:
+                pending.num_read += 1
+                indices.append(event.index)
+                squares.append(event.square)
+            else:
+                pending.error, pending.is_read = event.error, True
+                self._finish(event.index)
+            if len(squares) == self._predictor.batch_size:
+                self._under_way.append(indices)
+                yield np.stack(squares)
+                indices, squares = [], []
+        if squares:
+            self._under_way.append(indices)
+            yield np.stack(squares)
+
+    def _finish(self, index: int) -> None:
+        """Record an input once all its squares are read and answered."""
+        pending = self._pending[index]
+        if not pending.is_read or (pending.error is None and len(pending.probs) < pending.num_read):
+            return
+        if pending.error is not None and len(pending.probs) < pending.num_read:
+            return  # squares read before the fault are still under way
+        del self._pending[index]
+        record = self._record(self._request.inputs[index], pending)
+        self._journal.add(self._keys[index], record)
+        if self._watch is not None:
+            self._watch.count(failed=record["status"] == "failed")
+
+    def _record(self, item: Input, pending: _Pending) -> dict[str, Any]:
+        header, classes = pending.header, self._predictor.classes
+        if pending.error is not None or header is None:
+            return {"path": item.path, "status": "failed", "error": pending.error or "gave no pixels"}
+        size = {"width_px": header.width_px, "height_px": header.height_px}
+        probs = np.stack(pending.probs)
+        joiners: dict[Kind, Joiner] = {"image": _only, "stack": self._stack, "slide": self._slide}
+        joined = joiners[header.kind](item, header, probs)
+        return {"path": item.path, "status": "ok", "error": "", **answer(joined, classes), **size}
+
+    def _stack(self, item: Input, _: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The stack's own answer; its frames' answers are written."""
+        classes = self._predictor.classes
+        frames = pd.DataFrame([{"frame": number, **answer(one, classes)} for number, one in enumerate(probs)])
+        write_parquet(own_folder(self._request.out / "stacks", item.path) / "frames.parquet", frames)
+        return aggregate(probs, np.ones(len(probs)), self._rule)
+
+    def _slide(self, item: Input, header: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The slide's own answer; its files are written."""
+        weights: NDArray[np.float64] = header.details["grid"]["tissue"].to_numpy()
+        joined = aggregate(probs, weights, self._rule)
+        result = SlideResult(
+            path=item.path, width_px=header.width_px, height_px=header.height_px, probs=probs,
+            classes=self._predictor.classes, rule=self._rule, answer=joined, **header.details,
+        )  # fmt: skip
+        write_slide_outputs(own_folder(self._request.out / "slides", item.path), result)
+        return joined
+
+
+def _only(_: Input, __: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """An image's answer is that of its one square."""
+    one: NDArray[np.float64] = probs[0]
+    return one
+
+
+def _settings(request: Request, predictor: Predictor) -> dict[str, Any]:
+    """What the answers depend on, but for the inputs."""
+    return {
+        "models": [[member.sha256 for member in model.members] for model in predictor.models],
+        "bundles": [
+            model.info.model_dump(
+                mode="json",
+                include={"name", "classes", "preprocessing", "calibration", "slide_rule", "field_um", "field_px"},
+            )
+            for model in predictor.models
+        ],
+        "engine": predictor.models[0].engine.name,
+        "precision": predictor.models[0].engine.precision,
+        "views": [len(model.views) for model in predictor.models],
+        "um_per_px": request.um_per_px,
+    }
+
+
+def _write(
+    request: Request, predictor: Predictor, records: list[dict[str, Any]], num_before: int, started: float
+) -> pd.DataFrame:
+    rows = table(records, [item.carried for item in request.inputs], predictor.classes)
+    printable = rows.assign(path=[path.encode("utf-8", "backslashreplace").decode() for path in rows["path"]])
+    with atomic_path(request.out / "predictions.csv") as temporary:
+        printable.to_csv(temporary, index=False)
+    write_parquet(request.out / "predictions.parquet", printable)
+    engine = predictor.models[0].engine
+    seconds = time.monotonic() - started
+    run = {
+        "arguments": request.arguments,
+        "models": [
+            {"name": model.info.name, "members": {member.file: member.sha256 for member in model.members}}
+            for model in predictor.models
+        ],
+        "engine": engine.name, "precision": engine.precision, "device": engine.device,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 1),
+        "num_inputs": len(rows), "num_done_before": num_before,
+        "num_ok": int((rows["status"] == "ok").sum()), "num_failed": int((rows["status"] == "failed").sum()),
+        "versions": software_versions(),
+    }  # fmt: skip
+    write_json(request.out / "run.json", run)
+    return rows

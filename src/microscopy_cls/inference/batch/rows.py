@@ -1,0 +1,38 @@
+"""From probabilities to the columns of `predictions.csv`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+DECIMALS = 6  # of probabilities: the engines' own differences are larger
+
+
+def answer(probs: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:
+    """`predicted, confidence, prob_<class>...` of one input; probs float64 (classes,)."""
+    best = int(probs.argmax())
+    rounded = {f"prob_{name}": round(float(value), DECIMALS) for name, value in zip(classes, probs, strict=True)}
+    return {"predicted": classes[best], "confidence": round(float(probs[best]), DECIMALS), **rounded}
+
+
+def columns(classes: Sequence[str]) -> list[str]:
+    """The columns in their order, without those carried through."""
+    probs = [f"prob_{name}" for name in classes]
+    doubt = ["prediction_set", "refer", "novelty"]
+    return ["path", "status", "error", "predicted", "confidence", *probs, *doubt, "width_px", "height_px"]
+
+
+def table(records: Sequence[dict[str, Any]], carried: Sequence[dict[str, Any]], classes: Sequence[str]) -> pd.DataFrame:
+    """A row an input. Columns of the users' own table follow; where they have one of our names, ours stays."""
+    frame = pd.DataFrame(list(records), columns=columns(classes))
+    for name in ("width_px", "height_px"):
+        frame[name] = frame[name].astype("Int64")
+    for name in ("confidence", *(f"prob_{name}" for name in classes)):
+        frame[name] = frame[name].astype("Float64").astype("float64")
+    names = dict.fromkeys(name for row in carried for name in row if name not in frame)
+    others = pd.DataFrame({name: [row.get(name) for row in carried] for name in names}, index=frame.index)
+    return pd.concat([frame, others], axis=1)
