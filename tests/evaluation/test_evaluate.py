@@ -131,7 +131,7 @@ def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
     assert info.architecture == "resnext26ts"
     assert info.preprocessing.model_dump() == {
         "size_px": 32, "resize": "stretch", "intensity": "percentile", "page": 0, "max_pixels": 300_000_000,
-        "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25),
+        "channels": None, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25),
     }  # fmt: skip
     assert [member.fold for member in info.members] == [0, 1]
     for member in info.members:

@@ -17,7 +17,7 @@ from microscopy_cls.tracking.registry import example_image
 class Brightness:
     """Stands for a `Classifier`: its probability of `light` is the mean brightness."""
 
-    info = SimpleNamespace(preprocessing=SimpleNamespace(intensity="full", page=0, max_pixels=10_000))
+    info = SimpleNamespace(preprocessing=SimpleNamespace(intensity="full", page=0, max_pixels=10_000, channels=None))
 
     def predict(self, images):
         light = [float(image.mean()) / 255 for image in images]
