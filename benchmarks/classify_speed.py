@@ -58,7 +58,7 @@ def make_bundle(folder: Path) -> None:
         "name": "speed", "classes": CLASSES, "architecture": MODEL, "weights": {}, "preprocessing": preprocessing,
         "training_data": {}, "metrics": {}, "config": {}, "versions": {},
     }  # fmt: skip
-    write_bundle(folder, info, {0: weights}, np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8), add_openvino)
+    write_bundle(folder, info, {0: weights}, {"pixels": np.zeros((1, SIZE_PX, SIZE_PX, 3), np.uint8)}, add_openvino)
 
 
 class Folder(Dataset[torch.Tensor]):

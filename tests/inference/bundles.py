@@ -40,7 +40,7 @@ def make_bundle(folder: Path, num_members: int = 2, *, graphs: bool = False, **c
         _settle(network)
         files[fold] = folder.with_name(f"{folder.name}_{fold}.safetensors")
         save_weights(files[fold], network.state_dict())
-    inputs = np.zeros((3, SIZE_PX, SIZE_PX, 3), np.uint8)
+    inputs = {"pixels": squares(40, seed=7), "folds": np.arange(40) % num_members}
     write_bundle(folder, info, files, inputs, **({"add_graphs": add_openvino} if graphs else {}))
     return folder
 

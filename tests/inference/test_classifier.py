@@ -41,7 +41,7 @@ def bundle(tmp_path: Path) -> Path:
         torch.manual_seed(fold)
         files[fold] = tmp_path / f"{fold}.safetensors"
         save_weights(files[fold], get_model("test_resnet", 2, "none").state_dict())
-    write_bundle(tmp_path / "bundle", INFO, files, np.zeros((3, 32, 32, 3), np.uint8))
+    write_bundle(tmp_path / "bundle", INFO, files, {"pixels": np.zeros((3, 32, 32, 3), np.uint8)})
     return tmp_path / "bundle"
 
 
@@ -121,7 +121,12 @@ def test_a_missing_damaged_or_foreign_bundle_is_told_apart(bundle: Path, tmp_pat
 
 
 def test_a_bundle_replaces_an_earlier_one_as_a_whole(bundle: Path, tmp_path: Path) -> None:
-    write_bundle(bundle, INFO | {"name": "second"}, {0: tmp_path / "0.safetensors"}, np.zeros((1, 32, 32, 3), np.uint8))
+    write_bundle(
+        bundle,
+        INFO | {"name": "second"},
+        {0: tmp_path / "0.safetensors"},
+        {"pixels": np.zeros((1, 32, 32, 3), np.uint8)},
+    )
     assert read_bundle(bundle).name == "second"
     assert not (bundle / "member_1.safetensors").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

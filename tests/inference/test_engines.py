@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,26 @@ print([name for name in ("torch", "timm", "mlflow", "openvino_telemetry") if sys
     assert told.stdout.strip() == "[]"
 
 
+def test_int8_is_made_once_and_kept_only_where_it_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: Predictor
+) -> None:
+    folder, images = make_bundle(tmp_path / "bundle", graphs=True), squares(40)
+    monkeypatch.setattr("microscopy_cls.model.int8.MIN_AGREEMENT", 0.8)
+    found = open_predictor([folder], engine="openvino", precision="int8").run_all(images)
+    expected = reference.run_all(images)
+    assert (found.probs.argmax(1) == expected.probs.argmax(1)).mean() > 0.8
+    assert np.abs(found.probs - expected.probs).max() < 0.2
+    assert not np.array_equal(found.probs, expected.probs)
+    made = (folder / "int8" / "int8_0.bin").stat().st_mtime_ns
+    again = open_predictor([folder], engine="openvino", precision="int8").run_all(images)
+    np.testing.assert_array_equal(again.probs, found.probs)
+    assert (folder / "int8" / "int8_0.bin").stat().st_mtime_ns == made
+    record = folder / "int8" / "int8.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"agreement": 0.75}))
+    with pytest.raises(BundleError, match=r"agree with fp32 on 75.0% of 40 images held out, and at least 80.0%"):
+        open_predictor([folder], engine="openvino", precision="int8")
+
+
 def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / "bundle", 1, graphs=True)
     (folder / "openvino_0.bin").write_bytes(b"else")
@@ -147,10 +168,12 @@ def test_members_are_chosen_by_number_or_name(bundle: Path) -> None:
 def test_engine_and_precision_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="--engine fast: choose auto, torch, openvino, onnx"):
         choose_engine("fast", "auto")
-    with pytest.raises(ConfigError, match="--precision fp8: choose auto, fp32, bf16"):
+    with pytest.raises(ConfigError, match="--precision fp8: choose auto, fp32, bf16, int8"):
         choose_engine("auto", "fp8")
     with pytest.raises(ConfigError, match="the engine onnx computes in fp32 only"):
         choose_engine("onnx", "bf16")
+    with pytest.raises(ConfigError, match="the engine torch computes in fp32, bf16 only"):
+        choose_engine("torch", "int8")
 
 
 @pytest.mark.parametrize(

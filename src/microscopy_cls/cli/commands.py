@@ -107,7 +107,7 @@ def classify(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go, and go on.")],
     engine: Annotated[str, typer.Option(help="auto, torch, openvino or onnx.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
     tta: Annotated[
         bool, typer.Option("--tta", help="Average over mirrored views, where the modality allows it.")
     ] = False,

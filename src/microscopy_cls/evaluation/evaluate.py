@@ -121,11 +121,12 @@ def _field(manifest: pd.DataFrame, um_per_px: float | None) -> dict[str, Any]:
     return {"field_px": round(side_px), "field_um": side_px * um_per_px if um_per_px else None}
 
 
-def _calibration_inputs(paths: Paths, manifest: pd.DataFrame, seed: int) -> NDArray[np.uint8]:
-    """A seeded choice of the training images, uint8 (n, size_px, size_px, 3)."""
+def _calibration_inputs(paths: Paths, manifest: pd.DataFrame, seed: int) -> dict[str, NDArray[Any]]:
+    """A seeded choice of the training images, and the fold of each; see `write_bundle`."""
     rows = trainable(manifest).index.to_numpy()
-    chosen = np.random.default_rng(seed).permutation(rows)[:NUM_CALIBRATION_INPUTS]
-    return np.asarray(open_pixels(paths.prepared)[np.sort(chosen)])
+    chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:NUM_CALIBRATION_INPUTS])
+    folds = manifest.loc[chosen, "fold"].to_numpy(np.int64)
+    return {"pixels": np.asarray(open_pixels(paths.prepared)[chosen]), "folds": folds}
 
 
 def _track(tracker: Tracker, config: Config, paths: Paths, metrics: Json) -> None:

@@ -104,7 +104,7 @@ def load(
         model: a bundle's folder, or an MLflow address such as `models:/<name>@champion` or `runs:/<id>/model`.
         uri: MLflow's store, for addresses.
         engine: auto, torch, openvino or onnx; auto takes the fastest that is here.
-        precision: auto, fp32 or bf16; auto takes the fastest that the device has.
+        precision: auto, fp32, bf16 or int8; auto takes the fastest that the device has, but never int8.
         members: `all`, a number (the first so many folds), or one, such as `fold_2`.
         tta: average over mirrored views, where the modality allows it.
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import save_file
@@ -19,6 +18,7 @@ from microscopy_cls.errors import BundleError
 from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_text
 
 FORMAT_VERSION = 1
+CALIBRATION_INPUTS = "calibration_inputs.safetensors"
 
 
 class _Part(BaseModel):
@@ -94,7 +94,7 @@ def write_bundle(
     folder: Path,
     info: Mapping[str, Any],
     member_files: Mapping[int, Path],
-    calibration_inputs: NDArray[np.uint8],
+    calibration_inputs: Mapping[str, NDArray[Any]],
     add_graphs: Callable[[Path, BundleInfo], BundleInfo] = lambda _, written: written,
 ) -> BundleInfo:
     """Assemble a bundle; an earlier one in `folder` is replaced as a whole.
@@ -103,7 +103,8 @@ def write_bundle(
         folder: of the bundle.
         info: the fields of `BundleInfo` but for `members`.
         member_files: weights file by fold.
-        calibration_inputs: uint8 (n, size_px, size_px, 3), for quantisation.
+        calibration_inputs: for quantisation: `pixels`, uint8 (n, size_px, size_px, 3), and `folds`, int64 (n,), the
+            fold of each, whose member never saw it.
         add_graphs: puts other forms of the members into the folder and into its description.
     """
     with atomic_folder(folder) as temporary:
@@ -112,7 +113,7 @@ def write_bundle(
             target = temporary / f"member_{fold}.safetensors"
             target.write_bytes(source.read_bytes())
             members.append(Member(fold=fold, file=target.name, sha256=sha256_of_file(target)))
-        save_file({"pixels": calibration_inputs}, temporary / "calibration_inputs.safetensors")
+        save_file(dict(calibration_inputs), temporary / CALIBRATION_INPUTS)
         written = add_graphs(temporary, BundleInfo(**info, members=tuple(members)))
         write_text(temporary / "bundle.json", written.model_dump_json(indent=2) + "\n")
     return written

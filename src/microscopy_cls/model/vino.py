@@ -1,12 +1,15 @@
-"""OpenVINO's one entrance: imported late, without its telemetry."""
+"""OpenVINO's one entrance, imported late and without its telemetry, and the graphs that it runs."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from typing import Any
 
 from microscopy_cls.errors import MissingDependencyError
+from microscopy_cls.model.bundle import BundleInfo, Member, checked
+from microscopy_cls.system.hardware import cpu_features
 
 
 def has_openvino() -> bool:
@@ -26,3 +29,25 @@ def import_openvino() -> Any:
     import openvino  # noqa: TID251  the one entrance
 
     return openvino
+
+
+def member_graph(folder: Path, info: BundleInfo, member: Member) -> Any:
+    """A member's `openvino.Model` from the bundle, or converted now where the bundle has none.
+
+    Raises:
+        BundleError: a file is missing or damaged.
+    """
+    if member.graph is not None:
+        checked(folder, str(Path(member.graph).with_suffix(".bin")), member.graph_sha256)
+        return import_openvino().Core().read_model(folder / member.graph)
+    from microscopy_cls.model.graph import exported, load_graph, to_openvino
+
+    size_px = info.preprocessing.size_px
+    return to_openvino(exported(load_graph(folder, info, member), size_px), size_px)
+
+
+def numeric_hint(precision: str) -> dict[str, str]:
+    """What to compile a graph with. What int8 graphs keep in floating point runs in bf16 where the CPU has it."""
+    gains = bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
+    hints = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if gains else "f32"}
+    return {"INFERENCE_PRECISION_HINT": hints[precision]}

@@ -12,13 +12,15 @@ from microscopy_cls.model.vino import has_openvino
 from microscopy_cls.system.hardware import cpu_features, has_cuda
 
 ENGINES = ("auto", "torch", "openvino", "onnx")
-PRECISIONS = ("auto", "fp32", "bf16")
-_KNOWN = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16"), "onnx": ("fp32",)}
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
+_KNOWN = {"torch": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8"), "onnx": ("fp32",)}
 BATCH_SIZE = {"cpu": 16, "cuda": 128}
 
 
 def choose_engine(engine: str, precision: str) -> tuple[str, str]:
     """Resolve `auto`: torch in bf16 on CUDA; on a CPU OpenVINO where it is installed, in the best that the CPU has.
+
+    `auto` never means int8, which changes some answers and has to be asked for.
 
     Raises:
         ConfigError: no such engine or precision, or the two do not go together.
@@ -33,7 +35,7 @@ def choose_engine(engine: str, precision: str) -> tuple[str, str]:
         gains = "bf16" in _KNOWN[name] and (on_cuda or bool(cpu_features() & {"avx512_bf16", "amx_bf16"}))
         precision = "bf16" if gains else "fp32"
     if precision not in _KNOWN[name]:
-        raise ConfigError(f"--precision {precision}: the engine {name} computes in {' or '.join(_KNOWN[name])} only")
+        raise ConfigError(f"--precision {precision}: the engine {name} computes in {', '.join(_KNOWN[name])} only")
     return name, precision
 
 

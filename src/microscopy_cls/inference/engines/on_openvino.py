@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microscopy_cls.inference.engines.engine import Outputs, filled
-from microscopy_cls.model.bundle import BundleInfo, Member, checked
-from microscopy_cls.model.vino import import_openvino
-
-HINTS = {"fp32": "f32", "bf16": "bf16"}
+from microscopy_cls.model.bundle import BundleInfo, Member
+from microscopy_cls.model.int8 import int8_graphs
+from microscopy_cls.model.vino import import_openvino, member_graph, numeric_hint
 
 
 class OpenVinoEngine:
@@ -29,11 +28,14 @@ class OpenVinoEngine:
         self.precision, self.batch_size = precision, batch_size
         openvino = import_openvino()
         core = openvino.Core()
-        graph = _joined(openvino, [_graph(core, folder, info, member) for member in members])
+        if precision == "int8":
+            graphs = [core.read_model(path) for path in int8_graphs(folder, info, members)]
+        else:
+            graphs = [member_graph(folder, info, member) for member in members]
+        graph = _joined(openvino, graphs)
         size_px = info.preprocessing.size_px
         graph.reshape([batch_size, size_px, size_px, 3])
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": HINTS[precision]}
-        compiled = core.compile_model(graph, "CPU", settings)
+        compiled = core.compile_model(graph, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", **numeric_hint(precision)})
         self._num_members = len(members)
         num_requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle: deque[Any] = deque(compiled.create_infer_request() for _ in range(num_requests))
@@ -55,17 +57,6 @@ class OpenVinoEngine:
         found = [request.get_output_tensor(place).data[:num].copy() for place in range(self._num_members + 1)]
         self._idle.append(request)
         return Outputs(np.stack(found[:-1]), found[-1])
-
-
-def _graph(core: Any, folder: Path, info: BundleInfo, member: Member) -> Any:
-    """The member's graph from the bundle, or converted now where the bundle has none."""
-    if member.graph is not None:
-        checked(folder, str(Path(member.graph).with_suffix(".bin")), member.graph_sha256)
-        return core.read_model(folder / member.graph)
-    from microscopy_cls.model.graph import exported, load_graph, to_openvino
-
-    size_px = info.preprocessing.size_px
-    return to_openvino(exported(load_graph(folder, info, member), size_px), size_px)
 
 
 def _joined(openvino: Any, graphs: list[Any]) -> Any:

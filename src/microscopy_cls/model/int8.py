@@ -1,0 +1,109 @@
+"""Members in 8-bit integers, by post-training quantisation, where that does not change their answers.
+
+NNCF finds the ranges on the bundle's calibration inputs (Jacob et al. 2018, arXiv:1712.05877). It takes a minute or so
+a member, so that it is done when it is first asked for and kept in the bundle's folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from microscopy_cls.errors import BundleError, MissingDependencyError
+from microscopy_cls.model.bundle import CALIBRATION_INPUTS, BundleInfo, Member
+from microscopy_cls.model.vino import import_openvino, member_graph, numeric_hint
+from microscopy_cls.system.files import atomic_folder, read_json, sha256_of_file, write_json
+
+MIN_AGREEMENT = 0.995  # of the likeliest class with fp32's, on images that the member never saw
+BATCH_SIZE = 16
+RECORD = "int8.json"
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+
+def int8_graphs(folder: Path, info: BundleInfo, members: Sequence[Member]) -> list[Path]:
+    """The int8 graphs of some members; made now where the bundle has none yet.
+
+    Raises:
+        BundleError: they answer otherwise than fp32 too often; says how often.
+        MissingDependencyError: NNCF is not installed.
+    """
+    kept = folder / "int8"
+    record = _read(kept, info)
+    if record is None:
+        try:
+            with atomic_folder(kept) as temporary:
+                record = _make(folder, info, temporary)
+        except PermissionError:
+            kept = Path(tempfile.mkdtemp(prefix="int8-"))
+            log.warning("%s: cannot be written, so that int8 is made anew each time", folder)
+            record = _make(folder, info, kept)
+    if record["agreement"] < MIN_AGREEMENT:
+        raise BundleError(
+            f"{folder}: in int8 its answers agree with fp32 on {record['agreement']:.1%} of {record['num_images']} "
+            f"images held out, and at least {MIN_AGREEMENT:.1%} are wanted. Use --precision bf16 or fp32."
+        )
+    return [kept / f"int8_{member.fold}.xml" for member in members]
+
+
+def _read(kept: Path, info: BundleInfo) -> Json | None:
+    """What was found when the int8 graphs were made; None where there are none of these members, or damaged ones."""
+    try:
+        record: Json = read_json(kept / RECORD)
+        is_whole = all(sha256_of_file(kept / name) == digest for name, digest in record["files"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if is_whole and record["members"] == [member.sha256 for member in info.members] else None
+
+
+def _make(folder: Path, info: BundleInfo, target: Path) -> Json:
+    """Quantise every member into `target` and see how often each agrees with fp32 on its own held-out images."""
+    inputs = load_file(folder / CALIBRATION_INPUTS)
+    pixels, folds = inputs["pixels"], inputs.get("folds")
+    openvino, num_same, num_images = import_openvino(), 0, 0
+    for member in info.members:
+        log.info("making fold %d of %s int8", member.fold, info.name)
+        graph = member_graph(folder, info, member)
+        held_out = pixels if folds is None else pixels[folds == member.fold]
+        expected = _classes(graph, held_out, "fp32")
+        quantised = _quantise(graph, pixels)
+        path = target / f"int8_{member.fold}.xml"
+        openvino.save_model(quantised, path, compress_to_fp16=False)
+        num_same += int((_classes(quantised, held_out, "int8") == expected).sum())
+        num_images += len(held_out)
+    files = {path.name: sha256_of_file(path) for path in sorted(target.iterdir())}
+    record = {
+        "agreement": num_same / max(1, num_images), "num_images": num_images, "files": files,
+        "members": [member.sha256 for member in info.members],
+    }  # fmt: skip
+    write_json(target / RECORD, record)
+    return record
+
+
+def _quantise(graph: Any, pixels: NDArray[np.uint8]) -> Any:
+    if importlib.util.find_spec("nncf") is None:
+        raise MissingDependencyError("nncf", "cpu", "The precision int8")
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    batches = [pixels[start : start + BATCH_SIZE] for start in range(0, len(pixels), BATCH_SIZE)]
+    # MIXED keeps the sign of what activations such as SiLU give.
+    return nncf.quantize(graph, nncf.Dataset(batches), subset_size=len(batches), preset=nncf.QuantizationPreset.MIXED)
+
+
+def _classes(graph: Any, pixels: NDArray[np.uint8], precision: str) -> NDArray[np.int64]:
+    """The likeliest class of each image, int64 (n,)."""
+    compiled = import_openvino().Core().compile_model(graph, "CPU", numeric_hint(precision))
+    starts = range(0, len(pixels), BATCH_SIZE)
+    found = [compiled(pixels[start : start + BATCH_SIZE])[0].argmax(1) for start in starts]
+    classes: NDArray[np.int64] = np.concatenate([*found, np.empty(0, np.int64)])
+    return classes
