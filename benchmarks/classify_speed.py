@@ -4,7 +4,7 @@ The plain way is what most scripts do: PIL, torchvision's transforms, a DataLoad
 in fp32. Both run the same random resnext50_32x4d at 224 px on the same drawn JPEGs. `engine alone` feeds the engine
 ready tensors; its rate is what reading and writing must keep up with.
 
-usage: python -m benchmarks.classify_speed [--images 1024] [--precision auto]
+usage: python -m benchmarks.classify_speed [--images 1024] [--precision auto] [--bundle a trained one, for int8]
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def timed(command: list[str], **environment: str) -> float:
 
 def engine_alone(bundle: Path, precision: str, num: int) -> float:
     """Images per second of the engine on ready tensors."""
-    predictor = open_predictor([bundle], precision=precision)
+    predictor = open_predictor([bundle], precision=precision, members="1")
     batch = np.random.default_rng(0).integers(0, 256, (predictor.batch_size, SIZE_PX, SIZE_PX, 3), np.uint8)
     list(predictor.run([batch] * 2))
     started = time.perf_counter()
@@ -116,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--bundle", type=Path, help="a trained resnext50_32x4d of 224 px; random weights have no int8")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)  # the process that is timed
     asked = parser.parse_args()
     if asked.plain:
@@ -124,13 +125,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder / "images", asked.images)
-        make_bundle(folder / "bundle")
+        bundle = asked.bundle or folder / "bundle"
+        if not asked.bundle:
+            make_bundle(bundle)
         one = sorted((folder / "images").iterdir())[0]
         command = [sys.executable, "-m", "microscopy_cls", "--log-level", "warning", "classify"]
-        model = ["-m", str(folder / "bundle"), "--precision", asked.precision]
+        model = ["-m", str(bundle), "--precision", asked.precision, "--members", "1"]
         cold = timed([*command, str(one), *model, "-o", str(folder / "one")])
         ours = timed([*command, str(folder / "images"), *model, "-o", str(folder / "out")])
-        alone = engine_alone(folder / "bundle", asked.precision, asked.images)
+        alone = engine_alone(bundle, asked.precision, asked.images)
         slow = timed([sys.executable, "-m", "benchmarks.classify_speed", "--plain", str(folder / "images")])
     print(f"{asked.images} JPEGs, {MODEL} at {SIZE_PX} px, precision {asked.precision}")
     print(f"  the plain way       {slow:7.1f} s")
