@@ -32,13 +32,13 @@ MODEL, SIZE_PX, CLASSES = "resnext50_32x4d", 224, tuple("abcdefghij")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def draw(folder: Path, num: int) -> None:
-    """JPEGs of 500 x 375 px, about as large as photographs of that size are."""
+def draw(folder: Path, num: int, size_px: tuple[int, int]) -> None:
+    """JPEGs, about as many bytes as photographs of that size have."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(num):
         coarse = rng.integers(0, 256, (24, 32, 3), np.uint8)
-        pixels = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC).astype(np.int16)
+        pixels = cv2.resize(coarse, size_px, interpolation=cv2.INTER_CUBIC).astype(np.int16)
         pixels += rng.integers(-12, 13, pixels.shape, np.int16)
         cv2.imwrite(
             str(folder / f"{number:05d}.jpg"), np.clip(pixels, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88]
@@ -111,20 +111,22 @@ def engine_alone(bundle: Path, precision: str, num: int) -> float:
     return num_batches * len(batch) / (time.perf_counter() - started)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--width", type=int, default=500)
+    parser.add_argument("--height", type=int, default=375)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--bundle", type=Path, help="a trained resnext50_32x4d of 224 px; random weights have no int8")
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)  # the process that is timed
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.plain:
         plain(asked.plain)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw(folder / "images", asked.images)
+        draw(folder / "images", asked.images, (asked.width, asked.height))
         bundle = asked.bundle or folder / "bundle"
         if not asked.bundle:
             make_bundle(bundle)
@@ -135,7 +137,7 @@ def main() -> None:
         ours = timed([*command, str(folder / "images"), *model, "-o", str(folder / "out")])
         alone = engine_alone(bundle, asked.precision, asked.images)
         slow = timed([sys.executable, "-m", "benchmarks.classify_speed", "--plain", str(folder / "images")])
-    print(f"{asked.images} JPEGs, {MODEL} at {SIZE_PX} px, precision {asked.precision}")
+    print(f"{asked.images} JPEGs of {asked.width} x {asked.height} px, {MODEL} at {SIZE_PX} px, {asked.precision}")
     print(f"  the plain way       {slow:7.1f} s")
     print(f"  microscopy-cls      {ours:7.1f} s   {slow / ours:5.1f} x")
     print(f"  one image, cold     {cold:7.1f} s")
