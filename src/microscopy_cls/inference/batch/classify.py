@@ -20,7 +20,6 @@ from microscopy_cls.errors import DataError
 from microscopy_cls.inference.batch.frames import Header, Kind, Opening
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.journal import Journal
-from microscopy_cls.inference.batch.listing import printable
 from microscopy_cls.inference.batch.page import joined_rows, write_page
 from microscopy_cls.inference.batch.readers import ReaderPool
 from microscopy_cls.inference.batch.rows import answer, table
@@ -253,10 +252,9 @@ def _write(
     request: Request, predictor: Predictor, rows: pd.DataFrame, found: Score | None, num_before: int, started: float
 ) -> dict[str, Any]:
     """Write the tables and the record of the run; returns the record."""
-    shown = rows.assign(path=rows["path"].map(printable))
     with atomic_path(request.out / "predictions.csv") as temporary:
-        shown.to_csv(temporary, index=False)
-    write_parquet(request.out / "predictions.parquet", shown)
+        rows.to_csv(temporary, index=False)
+    write_parquet(request.out / "predictions.parquet", rows)
     engine = predictor.models[0].engine
     seconds = time.monotonic() - started
     run = {
@@ -281,7 +279,8 @@ def _write_page(
     request: Request, predictor: Predictor, rows: pd.DataFrame, found: Score | None, run: dict[str, Any]
 ) -> None:
     """Write `index.html`, with pictures of some of the images."""
-    out, files = request.out, [item.file for item in request.inputs]
-    images = rows.drop(index=[*joined_rows(out, rows, "slides"), *joined_rows(out, rows, "stacks")])
-    pictures = make_thumbnails({number: files[number] for number in choose_thumbnails(images)}, predictor.reading)
-    write_page(out, rows, predictor.classes, run, pictures, files=files, score=found)
+    out, inputs = request.out, request.inputs
+    joined = [number for kind in ("slides", "stacks") for number in joined_rows(out, rows, inputs, kind)]
+    chosen = choose_thumbnails(rows.drop(index=joined))
+    pictures = make_thumbnails({number: inputs[number].file for number in chosen}, predictor.reading)
+    write_page(out, rows, predictor.classes, run, pictures, inputs=inputs, score=found)

@@ -13,7 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from microscopy_cls.inference.batch.scoring import LABEL
+from microscopy_cls.inference.batch.inputs import Input
+from microscopy_cls.inference.batch.scoring import labels_of
 
 Kind = Literal["input", "text", "answer", "share", "number", "size"]
 DOUBT = {"prediction_set": "Prediction set", "refer": "Refer", "novelty": "Novelty"}
@@ -41,13 +42,13 @@ class Listing:
     rows: list[list[Any]]
 
 
-def listing(out: Path, rows: pd.DataFrame, files: Sequence[Path], classes: Sequence[str]) -> Listing:
+def listing(out: Path, rows: pd.DataFrame, inputs: Sequence[Input], classes: Sequence[str]) -> Listing:
     """The table's columns and rows; columns of doubt (prediction set, refer, novelty) only where any row has a value.
 
     Args:
         out: folder of the page; links are relative to it.
         rows: of predictions.csv.
-        files: of the rows.
+        inputs: of the rows.
         classes: of the model: a label that is none of them is neither right nor wrong.
     """
     answers = rows["predicted"].where(rows["status"] == "ok", rows["error"])
@@ -57,11 +58,11 @@ def listing(out: Path, rows: pd.DataFrame, files: Sequence[Path], classes: Seque
         (Column("Predicted", "answer"), _texts(answers)),
         (Column("Confidence", "share"), [_plain(value) for value in rows["confidence"]]),
     ]
-    if LABEL in rows:
-        columns.append((Column("Label", "text"), _texts(rows[LABEL])))
+    if labels_of(rows).ne("").any():
+        columns.append((Column("Label", "text"), _texts(labels_of(rows))))
     columns += [_doubt(title, rows[name]) for name, title in DOUBT.items() if rows[name].notna().any()]
     columns.append((Column("Size in px", "size"), _sizes(rows)))
-    links, states = [link(out, file) for file in files], _states(rows, classes)
+    links, states = [link(out, item.file) for item in inputs], _states(rows, classes)
     cells = zip(links, states, *(values for _, values in columns), strict=True)
     return Listing([column for column, _ in columns], [list(row) for row in cells])
 
@@ -76,13 +77,8 @@ def link(out: Path, file: Path) -> str:
     return quote(os.fsencode(Path(relative).as_posix()))
 
 
-def printable(text: str) -> str:
-    """Text that UTF-8 can hold: bytes of a file name that are no text become escapes, as in predictions.csv."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _texts(values: pd.Series) -> list[str | None]:
-    return [None if pd.isna(value) else printable(str(value)) for value in values]
+    return [None if pd.isna(value) else str(value) for value in values]
 
 
 def _doubt(title: str, column: pd.Series) -> tuple[Column, Sequence[Any]]:
@@ -96,12 +92,12 @@ def _doubt(title: str, column: pd.Series) -> tuple[Column, Sequence[Any]]:
 def _plain(value: Any) -> str | float | None:
     """A value of JSON's types."""
     if isinstance(value, list | tuple):
-        return printable(", ".join(map(str, value)))
+        return ", ".join(map(str, value))
     if value is None or pd.isna(value):
         return None
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    return float(value) if isinstance(value, Real) else printable(str(value))
+    return float(value) if isinstance(value, Real) else str(value)
 
 
 def _sizes(rows: pd.DataFrame) -> list[list[int] | None]:
@@ -110,14 +106,13 @@ def _sizes(rows: pd.DataFrame) -> list[list[int] | None]:
 
 
 def _states(rows: pd.DataFrame, classes: Sequence[str]) -> list[str]:
-    labels = rows[LABEL] if LABEL in rows else pd.Series("", index=rows.index)
     known = set(classes)
     states = []
-    for status, predicted, label in zip(rows["status"], rows["predicted"], labels, strict=True):
+    for status, predicted, label in zip(rows["status"], rows["predicted"], labels_of(rows), strict=True):
         if status != "ok":
             states.append("failed")
-        elif str(label) not in known:
+        elif label not in known:
             states.append("ok")
         else:
-            states.append("right" if str(label) == predicted else "wrong")
+            states.append("right" if label == predicted else "wrong")
     return states

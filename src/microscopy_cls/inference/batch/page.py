@@ -15,8 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from microscopy_cls import __version__
-from microscopy_cls.inference.batch.listing import Listing, link, listing, printable
-from microscopy_cls.inference.batch.scoring import Score
+from microscopy_cls.inference.batch.inputs import Input
+from microscopy_cls.inference.batch.listing import Listing, link, listing
+from microscopy_cls.inference.batch.scoring import Score, labels_of
 from microscopy_cls.inference.batch.thumbnails import least_confident
 from microscopy_cls.inference.slides.outputs import own_folder
 from microscopy_cls.system.files import write_text
@@ -37,7 +38,7 @@ class Picture:
     link: str
     predicted: str
     confidence: float
-    truth: str | None
+    truth: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def write_page(
     run: Mapping[str, Any],
     thumbnails: Mapping[int, bytes],
     *,
-    files: Sequence[Path],
+    inputs: Sequence[Input],
     score: Score | None = None,
 ) -> Path:
     """Write `index.html` atomically.
@@ -68,24 +69,24 @@ def write_page(
         classes: in index order.
         run: what `run.json` holds.
         thumbnails: JPEGs by row number.
-        files: of the rows.
+        inputs: of the rows.
         score: where inputs have labels.
 
     Returns:
         The page's path.
     """
-    write_text(out / PAGE, render(out, rows, classes, run, thumbnails, files, score))
+    write_text(out / PAGE, render(out, rows, classes, run, thumbnails, inputs, score))
     return out / PAGE
 
 
-def joined_rows(out: Path, rows: pd.DataFrame, kind: str) -> dict[int, Path]:
+def joined_rows(out: Path, rows: pd.DataFrame, inputs: Sequence[Input], kind: str) -> dict[int, Path]:
     """Folders of the answered `slides` or `stacks` by row number."""
     above = out / kind
     names = {folder.name for folder in above.iterdir()} if above.is_dir() else set()
     if not names:
         return {}
-    answered = rows.loc[rows["status"] == "ok", "path"]
-    folders = {int(str(number)): own_folder(above, path) for number, path in answered.items()}
+    answered = [number for number, status in enumerate(rows["status"]) if status == "ok"]
+    folders = {number: own_folder(above, inputs[number].path) for number in answered}
     return {number: folder for number, folder in folders.items() if folder.name in names}
 
 
@@ -95,7 +96,7 @@ def render(
     classes: Sequence[str],
     run: Mapping[str, Any],
     thumbnails: Mapping[int, bytes],
-    files: Sequence[Path],
+    inputs: Sequence[Input],
     score: Score | None,
 ) -> str:
     """The page as HTML text."""
@@ -104,8 +105,8 @@ def render(
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    entries = listing(out, rows, files, classes)
-    text = environment.get_template(
+    entries = listing(out, rows, inputs, classes)
+    return environment.get_template(
         "page.html.j2"
     ).render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
@@ -124,11 +125,10 @@ def render(
         num_rows=len(entries.rows),
         first_rows=entries.rows[:NUM_WITHOUT_SCRIPT],
         data=_data(entries, classes),
-        slides=_parts(out, rows, "slides"),
-        stacks=_parts(out, rows, "stacks"),
-        galleries=_galleries(out, rows, thumbnails, files),
+        slides=_parts(out, rows, inputs, "slides"),
+        stacks=_parts(out, rows, inputs, "stacks"),
+        galleries=_galleries(out, rows, thumbnails, inputs),
     )
-    return printable(text)
 
 
 def _rate(run: Mapping[str, Any]) -> float | None:
@@ -159,11 +159,11 @@ def _data(entries: Listing, classes: Sequence[str]) -> Markup:
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  without "<" there is no markup
 
 
-def _parts(out: Path, rows: pd.DataFrame, kind: str) -> list[Part]:
-    folders = joined_rows(out, rows, kind)
+def _parts(out: Path, rows: pd.DataFrame, inputs: Sequence[Input], kind: str) -> list[Part]:
+    folders = joined_rows(out, rows, inputs, kind)
     found = rows.loc[list(folders)]
     return [
-        Part(printable(path), link(out, folder), predicted, confidence)
+        Part(path, link(out, folder), predicted, confidence)
         for path, folder, predicted, confidence in zip(
             found["path"], folders.values(), found["predicted"], found["confidence"], strict=True
         )
@@ -171,25 +171,28 @@ def _parts(out: Path, rows: pd.DataFrame, kind: str) -> list[Part]:
 
 
 def _galleries(
-    out: Path, rows: pd.DataFrame, thumbnails: Mapping[int, bytes], files: Sequence[Path]
+    out: Path, rows: pd.DataFrame, thumbnails: Mapping[int, bytes], inputs: Sequence[Input]
 ) -> list[tuple[str, list[Picture]]]:
     """The pictures under two headings; the second by class."""
-    joined = joined_rows(out, rows, "slides") | joined_rows(out, rows, "stacks")
+    joined = joined_rows(out, rows, inputs, "slides") | joined_rows(out, rows, inputs, "stacks")
     doubtful = set(least_confident(rows.drop(index=list(joined))))
-    pictures = {number: _picture(out, rows.iloc[number], files[number], jpeg) for number, jpeg in thumbnails.items()}
+    truths = labels_of(rows)
+    pictures = {
+        number: _picture(out, rows.iloc[number], truths.iloc[number], inputs[number].file, jpeg)
+        for number, jpeg in thumbnails.items()
+    }
     first = [picture for number, picture in pictures.items() if number in doubtful]
     others = [picture for number, picture in pictures.items() if number not in doubtful]
     others.sort(key=lambda picture: picture.predicted)
     return [(title, some) for title, some in (("Least confident", first), ("Some of each class", others)) if some]
 
 
-def _picture(out: Path, row: pd.Series, file: Path, jpeg: bytes) -> Picture:
-    label = row.get("label")
+def _picture(out: Path, row: pd.Series, truth: str, file: Path, jpeg: bytes) -> Picture:
     return Picture(
         uri="data:image/jpeg;base64," + base64.b64encode(jpeg).decode(),
-        path=printable(row["path"]),
+        path=row["path"],
         link=link(out, file),
         predicted=row["predicted"],
         confidence=row["confidence"],
-        truth=None if label is None or pd.isna(label) or not str(label) else str(label),
+        truth=truth,
     )

@@ -75,6 +75,13 @@ class Score:
         return lines
 
 
+def labels_of(rows: pd.DataFrame) -> pd.Series:
+    """The labels as text, empty where there is none."""
+    if LABEL not in rows:
+        return pd.Series("", index=rows.index)
+    return rows[LABEL].where(rows[LABEL].notna(), "").astype(str)
+
+
 def score(rows: pd.DataFrame, classes: Sequence[str]) -> Score | None:
     """Compare answers with labels.
 
@@ -85,9 +92,7 @@ def score(rows: pd.DataFrame, classes: Sequence[str]) -> Score | None:
     Returns:
         None where no row has a label.
     """
-    if LABEL not in rows:
-        return None
-    labels = rows[LABEL].where(rows[LABEL].notna(), "").astype(str)
+    labels = labels_of(rows)
     if not labels.ne("").any():
         return None
     known = labels.isin(list(classes))
