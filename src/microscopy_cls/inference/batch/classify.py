@@ -124,7 +124,7 @@ def classify(request: Request, predictor: Predictor) -> Summary:
         raise DataError(
             f"{request.out}: another classification works there. Wait for it, or name another folder."
         ) from None
-    return Summary(rows, num_before, time.monotonic() - started, found)
+    return Summary(rows, num_before, run["seconds"], found)
 
 
 class _Run:

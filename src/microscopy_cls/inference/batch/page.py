@@ -17,6 +17,7 @@ from markupsafe import Markup
 from microscopy_cls import __version__
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.listing import Listing, link, listing
+from microscopy_cls.inference.batch.rows import printable
 from microscopy_cls.inference.batch.scoring import Score, labels_of
 from microscopy_cls.inference.batch.thumbnails import least_confident
 from microscopy_cls.inference.slides.outputs import own_folder
@@ -35,6 +36,7 @@ class Picture:
 
     uri: str
     path: str
+    name: str
     link: str
     predicted: str
     confidence: float
@@ -191,6 +193,7 @@ def _picture(out: Path, row: pd.Series, truth: str, file: Path, jpeg: bytes) -> 
     return Picture(
         uri="data:image/jpeg;base64," + base64.b64encode(jpeg).decode(),
         path=row["path"],
+        name=printable(file.name),
         link=link(out, file),
         predicted=row["predicted"],
         confidence=row["confidence"],
