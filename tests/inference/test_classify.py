@@ -99,6 +99,18 @@ def test_a_table_names_inputs_and_its_columns_are_carried_through(images: Path, 
         find_inputs(["images/list.csv"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_file_whose_name_is_no_utf8_has_its_row_like_any_other(images: Path, predictor: Predictor) -> None:
+    name = "images/byte \udcff.png"  # the byte 255
+    Path("images/00 é.png").rename(name)
+    run(predictor, name, arguments={"inputs": [name]})
+    rows = pd.read_csv("out/predictions.csv")
+    assert list(rows["path"]) == ["images/byte \\udcff.png"]
+    assert list(rows["status"]) == ["ok"]
+    assert json.loads(Path("out/run.json").read_text())["arguments"] == {"inputs": [name]}
+    assert 'href="../images/byte%20%FF.png"' in Path("out/index.html").read_text(encoding="utf-8")
+
+
 def test_paths_may_come_from_standard_input_and_links_are_followed_once(images: Path) -> None:
     assert [item.path for item in find_inputs(["-"], ["images/a b.png\n", "\n", "c.png"])] == [
         "images/a b.png",

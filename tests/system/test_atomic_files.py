@@ -110,6 +110,12 @@ def test_json_comes_back_as_it_was_readable_and_ended_by_a_line(tmp_path: Path) 
     assert "Zelle µ" in text
 
 
+def test_names_of_files_that_are_no_text_come_back_from_json(tmp_path: Path) -> None:
+    name = "byte \udcff.png"
+    write_json(tmp_path / "a.json", {"path": name})
+    assert read_json(tmp_path / "a.json") == {"path": name}
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_json_refuses_what_is_no_json_and_leaves_the_earlier_file(tmp_path: Path, value: float) -> None:
     write_json(tmp_path / "a.json", {"x": 1})

@@ -141,6 +141,7 @@ def classify(
     for line in summary.lines():
         typer.echo(line)
     typer.echo(f"predictions: {out / 'predictions.csv'}")
+    typer.echo(f"page: {out / 'index.html'}")
     if summary.num_failed:
         raise typer.Exit(SOME_FAILED)
 

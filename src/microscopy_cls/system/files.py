@@ -39,9 +39,9 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
+    """Write UTF-8 text atomically; bytes of a file name that are no text become escapes, which JSON reads back."""
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(target: Path, value: Any) -> None:

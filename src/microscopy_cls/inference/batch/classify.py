@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from microscopy_cls.errors import DataError
 from microscopy_cls.inference.batch.frames import Header, Kind, Opening
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.journal import Journal
+from microscopy_cls.inference.batch.page import joined_rows, write_page
 from microscopy_cls.inference.batch.readers import ReaderPool
 from microscopy_cls.inference.batch.rows import answer, table
+from microscopy_cls.inference.batch.scoring import Score, score
+from microscopy_cls.inference.batch.thumbnails import choose_thumbnails, make_thumbnails
 from microscopy_cls.inference.batch.watch import Watch
 from microscopy_cls.inference.predictor import Predictor
 from microscopy_cls.inference.slides.aggregate import aggregate
@@ -60,11 +63,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of it: the rows, and how long it took."""
+    """What came of it: the rows, how long it took, and the score where inputs have labels."""
 
     rows: pd.DataFrame
     num_before: int
     seconds: float
+    score: Score | None = None
 
     @property
     def num_failed(self) -> int:
@@ -72,14 +76,15 @@ class Summary:
         return int((self.rows["status"] == "failed").sum())
 
     def lines(self) -> list[str]:
-        """Counts a class, failures by reason, and the rate, to be printed."""
+        """Counts a class, failures by reason, the rate, and the score, to be printed."""
         rows = self.rows
         counts = rows.loc[rows["status"] == "ok", "predicted"].value_counts()
         reasons = rows.loc[rows["status"] == "failed", "error"].value_counts()
         num_now = len(rows) - self.num_before
         lines = [f"{count:>8}  {name}" for name, count in counts.items()]
         lines += [f"{count:>8}  failed: {reason}" for reason, count in reasons.items()]
-        return [*lines, f"{len(rows)} inputs, {self.num_failed} failed; {num_now} now in {self.seconds:.1f} s"]
+        lines.append(f"{len(rows)} inputs, {self.num_failed} failed; {num_now} now in {self.seconds:.1f} s")
+        return lines + (self.score.lines() if self.score else [])
 
 
 @dataclass
@@ -94,7 +99,7 @@ class _Pending:
 
 
 def classify(request: Request, predictor: Predictor) -> Summary:
-    """Classify every input; write `predictions.csv`, `predictions.parquet`, `run.json`, and a folder a slide.
+    """Classify every input; write `predictions.csv`, `predictions.parquet`, `run.json`, `index.html`, a folder a slide.
 
     Raises:
         DataError: another process works in the folder, or it cannot be written.
@@ -111,12 +116,15 @@ def classify(request: Request, predictor: Predictor) -> Summary:
                     log.info("%s: %d of %d inputs are done already", request.out, num_before, len(keys))
                 _Run(request, predictor, journal, keys).run()
                 records = [journal.records[key] for key in keys]
-            rows = _write(request, predictor, records, num_before, started)
+            rows = table(records, [item.carried for item in request.inputs], predictor.classes)
+            found = score(rows, predictor.classes)
+            run = _write(request, predictor, rows, found, num_before, started)
+            _write_page(request, predictor, rows, found, run)
     except Timeout:
         raise DataError(
             f"{request.out}: another classification works there. Wait for it, or name another folder."
         ) from None
-    return Summary(rows, num_before, time.monotonic() - started)
+    return Summary(rows, num_before, run["seconds"], found)
 
 
 class _Run:
@@ -241,13 +249,12 @@ def _settings(request: Request, predictor: Predictor) -> dict[str, Any]:
 
 
 def _write(
-    request: Request, predictor: Predictor, records: list[dict[str, Any]], num_before: int, started: float
-) -> pd.DataFrame:
-    rows = table(records, [item.carried for item in request.inputs], predictor.classes)
-    printable = rows.assign(path=[path.encode("utf-8", "backslashreplace").decode() for path in rows["path"]])
+    request: Request, predictor: Predictor, rows: pd.DataFrame, found: Score | None, num_before: int, started: float
+) -> dict[str, Any]:
+    """Write the tables and the record of the run; returns the record."""
     with atomic_path(request.out / "predictions.csv") as temporary:
-        printable.to_csv(temporary, index=False)
-    write_parquet(request.out / "predictions.parquet", printable)
+        rows.to_csv(temporary, index=False)
+    write_parquet(request.out / "predictions.parquet", rows)
     engine = predictor.models[0].engine
     seconds = time.monotonic() - started
     run = {
@@ -262,5 +269,18 @@ def _write(
         "num_ok": int((rows["status"] == "ok").sum()), "num_failed": int((rows["status"] == "failed").sum()),
         "versions": software_versions(),
     }  # fmt: skip
+    if found is not None:
+        run["score"] = asdict(found)
     write_json(request.out / "run.json", run)
-    return rows
+    return run
+
+
+def _write_page(
+    request: Request, predictor: Predictor, rows: pd.DataFrame, found: Score | None, run: dict[str, Any]
+) -> None:
+    """Write `index.html`, with pictures of some of the images."""
+    out, inputs = request.out, request.inputs
+    joined = [number for kind in ("slides", "stacks") for number in joined_rows(out, rows, inputs, kind)]
+    chosen = choose_thumbnails(rows.drop(index=joined))
+    pictures = make_thumbnails({number: inputs[number].file for number in chosen}, predictor.reading)
+    write_page(out, rows, predictor.classes, run, pictures, inputs=inputs, score=found)

@@ -19,6 +19,11 @@ def answer(probs: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]
     return {"predicted": classes[best], "confidence": round(float(probs[best]), DECIMALS), **rounded}
 
 
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold: bytes of a file name that are no text become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def columns(classes: Sequence[str]) -> list[str]:
     """The columns in their order, without those carried through."""
     probs = [f"prob_{name}" for name in classes]
@@ -28,7 +33,8 @@ def columns(classes: Sequence[str]) -> list[str]:
 
 def table(records: Sequence[dict[str, Any]], carried: Sequence[dict[str, Any]], classes: Sequence[str]) -> pd.DataFrame:
     """A row an input. Columns of the users' own table follow; where they have one of our names, ours stays."""
-    frame = pd.DataFrame(list(records), columns=columns(classes))
+    texts = [{**record, "path": printable(record["path"])} for record in records]  # pandas' text is UTF-8, too
+    frame = pd.DataFrame(texts, columns=columns(classes))
     for name in ("width_px", "height_px"):
         frame[name] = frame[name].astype("Int64")
     for name in ("confidence", *(f"prob_{name}" for name in classes)):
