@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,3 +85,20 @@ def test_a_request_without_the_column_says_what_to_send(served):
     assert str(error.value) == (
         "the request has no column 'image' but img. Send each image's file as base64 text in a column 'image'."
     )
+
+
+def test_paths_are_read_below_the_served_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    for name in ("served/in.png", "out.png"):
+        Image.fromarray(np.full((4, 4, 3), 250, np.uint8)).save(tmp_path / name)
+    (tmp_path / "served/link.png").symlink_to(tmp_path / "out.png")
+    names = ["in.png", "../out.png", str(tmp_path / "out.png"), "link.png", "missing.png", "../served/in.png"]
+    served = ServedClassifier(Brightness(), tmp_path / "served")
+    rows = served.predict(pd.DataFrame({"path": names}))
+    assert list(rows["status"]) == ["ok", "failed", "failed", "failed", "failed", "ok"]
+    assert list(rows["error"])[1:5] == [*["lies outside the served folder"] * 3, "does not exist"]
+
+
+def test_without_a_served_folder_paths_are_refused() -> None:
+    with pytest.raises(DataError, match="MICROSCOPY_CLS_SERVED_FOLDER set to the folder that may be read"):
+        ServedClassifier(Brightness()).predict(pd.DataFrame({"path": ["a.png"]}))

@@ -156,7 +156,11 @@ def _write_pyfunc(folder: Path, bundle_dir: Path, run_id: str, model: Any) -> No
     from mlflow.types import ColSpec, Schema  # noqa: TID251
 
     classes = [str(name) for name in read_json(bundle_dir / "bundle.json").get("classes", [])]
-    outputs = [("string", "predicted"), ("double", "confidence"), *(("double", f"prob_{name}") for name in classes)]
+    outputs = [
+        *(("string", name) for name in ("status", "error", "predicted")),
+        ("double", "confidence"),
+        *(("double", f"prob_{name}") for name in classes),
+    ]
     save_model(
         str(folder),
         loader_module=LOADER_MODULE,
@@ -165,7 +169,7 @@ def _write_pyfunc(folder: Path, bundle_dir: Path, run_id: str, model: Any) -> No
             artifact_path=model.artifact_location, run_id=run_id, model_id=model.model_id, model_uuid=model.model_id
         ),
         signature=ModelSignature(
-            inputs=Schema([ColSpec("string", "image")]),
+            inputs=Schema([ColSpec("string", name, required=False) for name in ("image", "path")]),  # one of them
             outputs=Schema([ColSpec(kind, name) for kind, name in outputs]),
         ),
         input_example=pd.DataFrame({"image": [example_image()]}),
