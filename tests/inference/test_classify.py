@@ -20,7 +20,7 @@ from PIL import Image
 from tests.inference.bundles import make_bundle, squares
 
 from microscopy_cls.errors import DataError
-from microscopy_cls.inference.batch import Request, Summary, classify
+from microscopy_cls.inference.batch.classify import Request, Summary, classify
 from microscopy_cls.inference.batch.inputs import find_inputs
 from microscopy_cls.inference.batch.journal import FILE, Journal
 from microscopy_cls.inference.batch.watch import _words

@@ -21,7 +21,7 @@ from PIL import Image
 from tests.inference.bundles import make_bundle, squares
 
 from microscopy_cls.dataset.cache import Reading
-from microscopy_cls.inference.batch import Request, classify
+from microscopy_cls.inference.batch.classify import Request, classify
 from microscopy_cls.inference.batch.inputs import Input, find_inputs
 from microscopy_cls.inference.batch.page import NUM_WITHOUT_SCRIPT, write_page
 from microscopy_cls.inference.batch.rows import answer, table

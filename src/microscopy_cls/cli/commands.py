@@ -118,8 +118,8 @@ def classify(
     uri: Annotated[str, typer.Option(help="MLflow's store, for models named by address.")] = "sqlite:///mlflow.db",
 ) -> None:
     """Classify images and slides into a table, a row an input; picks up where it stopped."""
-    from microscopy_cls.inference.batch import Request
-    from microscopy_cls.inference.batch import classify as run
+    from microscopy_cls.inference.batch.classify import Request
+    from microscopy_cls.inference.batch.classify import classify as run
     from microscopy_cls.inference.batch.inputs import find_inputs
     from microscopy_cls.inference.classifier import bundle_folder
     from microscopy_cls.inference.predictor import open_predictor

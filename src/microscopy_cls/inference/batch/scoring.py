@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 LABEL = "label"
 NUM_NAMED = 10  # labels that are no class, in a line on the terminal
@@ -95,6 +94,8 @@ def score(rows: pd.DataFrame, classes: Sequence[str]) -> Score | None:
     labels = labels_of(rows)
     if not labels.ne("").any():
         return None
+    from sklearn import metrics  # takes most of a second, and most classifications are not scored
+
     known = labels.isin(list(classes))
     answered = known & (rows["status"] == "ok")
     truth = labels[answered].to_numpy(object)
@@ -106,7 +107,7 @@ def score(rows: pd.DataFrame, classes: Sequence[str]) -> Score | None:
         num_answered=len(truth),
         accuracy=right / len(truth) if len(truth) else None,
         accuracy_all=right / int(known.sum()) if known.any() else None,
-        f1_macro=float(f1_score(truth, predicted, average="macro", zero_division=0)) if len(truth) else None,
+        f1_macro=float(metrics.f1_score(truth, predicted, average="macro", zero_division=0)) if len(truth) else None,
         per_class=_per_class(truth, predicted, classes),
         confusion=_confusion(truth, predicted, classes),
         unknown={str(name): int(count) for name, count in unknown.items()},
@@ -116,7 +117,9 @@ def score(rows: pd.DataFrame, classes: Sequence[str]) -> Score | None:
 def _per_class(truth: Any, predicted: Any, classes: Sequence[str]) -> tuple[ClassScore, ...]:
     if not len(truth):
         return tuple(ClassScore(name, None, None, None, 0) for name in classes)
-    columns = precision_recall_fscore_support(truth, predicted, labels=list(classes), zero_division=0)
+    from sklearn import metrics
+
+    columns = metrics.precision_recall_fscore_support(truth, predicted, labels=list(classes), zero_division=0)
     found = []
     for name, precision, recall, f1, support in zip(classes, *columns, strict=True):
         is_named, is_so = bool((predicted == name).any()), bool(support)
@@ -135,5 +138,7 @@ def _per_class(truth: Any, predicted: Any, classes: Sequence[str]) -> tuple[Clas
 def _confusion(truth: Any, predicted: Any, classes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     if not len(truth):
         return tuple((0,) * len(classes) for _ in classes)
-    counts = confusion_matrix(truth, predicted, labels=list(classes))
+    from sklearn import metrics
+
+    counts = metrics.confusion_matrix(truth, predicted, labels=list(classes))
     return tuple(tuple(int(count) for count in row) for row in counts)
