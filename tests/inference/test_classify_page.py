@@ -22,13 +22,13 @@ from tests.inference.bundles import make_bundle, squares
 
 from microscopy_cls.dataset.cache import Reading
 from microscopy_cls.inference.batch.classify import Request, classify
-from microscopy_cls.inference.batch.inputs import Input, find_inputs
+from microscopy_cls.inference.batch.inputs import Input, find_inputs, own_folder
 from microscopy_cls.inference.batch.page import NUM_WITHOUT_SCRIPT, write_page
-from microscopy_cls.inference.batch.rows import answer, table
+from microscopy_cls.inference.batch.results import FOLDERS
 from microscopy_cls.inference.batch.scoring import score
 from microscopy_cls.inference.batch.thumbnails import choose_thumbnails, least_confident, make_thumbnails
 from microscopy_cls.inference.predictor import open_predictor
-from microscopy_cls.inference.slides.outputs import own_folder
+from microscopy_cls.inference.rows import answer, table
 
 CLASSES = ("<b>bold</b>", "light & 'dim'")
 HOSTILE = (
@@ -92,9 +92,20 @@ class Batch:
     rows: pd.DataFrame
     inputs: list[Input]
 
+    @property
+    def folders(self) -> dict[int, Path]:
+        """Of the answered rows for which there is one."""
+        return {
+            number: own_folder(self.out / kind, item.path)
+            for kind in FOLDERS.values()
+            for number, item in enumerate(self.inputs)
+            if self.rows.loc[number, "status"] == "ok" and own_folder(self.out / kind, item.path).is_dir()
+        }
+
     def page(self, thumbnails: dict[int, bytes] | None = None) -> Page:
+        found = score(self.rows, CLASSES)
         path = write_page(
-            self.out, self.rows, CLASSES, RUN, thumbnails or {}, inputs=self.inputs, score=score(self.rows, CLASSES)
+            self.out, self.rows, CLASSES, RUN, thumbnails or {}, inputs=self.inputs, folders=self.folders, score=found
         )
         return Page(path.read_text(encoding="utf-8"))
 

@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from microscopy_cls.inference.batch.inputs import own_folder
 from microscopy_cls.inference.slides import outputs
 from microscopy_cls.inference.slides.aggregate import aggregate
 from microscopy_cls.inference.slides.geojson import write_geojson
 from microscopy_cls.inference.slides.heatmap import PICTURE_PX, draw_heatmap
 from microscopy_cls.inference.slides.legend import font, scale_bar, shortened
-from microscopy_cls.inference.slides.outputs import SlideResult, own_folder, write_slide_outputs
+from microscopy_cls.inference.slides.outputs import SlideResult, write_slide_outputs
 from microscopy_cls.inference.slides.palette import NUM_DISTINCT, class_colours
 from microscopy_cls.inference.slides.tiles import count_tiles, tile_grid
 

@@ -60,9 +60,9 @@ def _from_folders(root: Path) -> tuple[pd.DataFrame, int]:
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder. Set data.root to a folder that holds a folder per class.")
     rows, num_ignored = [], 0
-    for path in _walk(root):
+    for path in walk(root):
         relative = path.relative_to(root)
-        if len(relative.parts) < 2 or _hidden(relative) or ending(path) not in IMAGE_SUFFIXES:
+        if len(relative.parts) < 2 or is_hidden(relative) or ending(path) not in IMAGE_SUFFIXES:
             num_ignored += 1
             continue
         rows.append((relative.as_posix(), str(path), relative.parts[0]))
@@ -74,7 +74,7 @@ def _from_folders(root: Path) -> tuple[pd.DataFrame, int]:
     return pd.DataFrame(rows, columns=["image_id", "path", "label"]).assign(group="", split="train"), num_ignored
 
 
-def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Every file below `folder`; linked folders are entered, but for those that lead back to one they lie in."""
     real = folder.resolve()
     if real in above:
@@ -85,12 +85,13 @@ def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}. Make it readable or move it away.") from None
     for path in paths:
         if path.is_dir():
-            yield from _walk(path, (*above, real))
+            yield from walk(path, (*above, real))
         else:
             yield path
 
 
-def _hidden(relative: Path) -> bool:
+def is_hidden(relative: Path) -> bool:
+    """Whether a path has a part that starts with a dot."""
     return any(part.startswith(".") for part in relative.parts)
 
 

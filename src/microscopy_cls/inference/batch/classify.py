@@ -6,8 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,19 @@ from numpy.typing import NDArray
 from microscopy_cls.errors import DataError
 from microscopy_cls.inference.batch.frames import Header, Kind, Opening
 from microscopy_cls.inference.batch.inputs import Input
-from microscopy_cls.inference.batch.journal import Journal
-from microscopy_cls.inference.batch.page import joined_rows, write_page
+from microscopy_cls.inference.batch.journal import Journal, unwritable
+from microscopy_cls.inference.batch.page import write_page
 from microscopy_cls.inference.batch.readers import ReaderPool
-from microscopy_cls.inference.batch.rows import answer, table
+from microscopy_cls.inference.batch.results import FOLDERS, folder_of, write_results
 from microscopy_cls.inference.batch.scoring import Score, score
 from microscopy_cls.inference.batch.thumbnails import choose_thumbnails, make_thumbnails
 from microscopy_cls.inference.batch.watch import Watch
 from microscopy_cls.inference.predictor import Predictor
+from microscopy_cls.inference.rows import answer, rounded, table
 from microscopy_cls.inference.slides.aggregate import aggregate
-from microscopy_cls.inference.slides.outputs import SlideResult, own_folder, write_slide_outputs
-from microscopy_cls.system.files import atomic_path, write_json, write_parquet
+from microscopy_cls.inference.slides.outputs import SlideResult, write_slide_outputs
+from microscopy_cls.system.files import write_parquet
 from microscopy_cls.system.hardware import num_cores
-from microscopy_cls.system.versions import software_versions
 
 MAX_READERS = 8
 INPUTS_A_READER = 8  # a reader takes half a second to start
@@ -105,10 +104,9 @@ def classify(request: Request, predictor: Predictor) -> Summary:
         DataError: another process works in the folder, or it cannot be written.
     """
     started = time.monotonic()
-    request.out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(request.out / ".lock")
     try:
-        with lock.acquire(timeout=0):
+        request.out.mkdir(parents=True, exist_ok=True)
+        with FileLock(request.out / ".lock").acquire(timeout=0):
             keys = [item.key() for item in request.inputs]
             with Journal(request.out, _settings(request, predictor), overwrite=request.overwrite) as journal:
                 num_before = sum(key in journal.records for key in keys)
@@ -118,12 +116,16 @@ def classify(request: Request, predictor: Predictor) -> Summary:
                 records = [journal.records[key] for key in keys]
             rows = table(records, [item.carried for item in request.inputs], predictor.classes)
             found = score(rows, predictor.classes)
-            run = _write(request, predictor, rows, found, num_before, started)
-            _write_page(request, predictor, rows, found, run)
+            run = write_results(
+                request.out, request.arguments, predictor, rows, found, num_before, time.monotonic() - started
+            )
+            _write_page(request, predictor, rows, records, found, run)
     except Timeout:
         raise DataError(
             f"{request.out}: another classification works there. Wait for it, or name another folder."
         ) from None
+    except OSError as error:
+        raise unwritable(request.out, error) from None
     return Summary(rows, num_before, run["seconds"], found)
 
 
@@ -135,35 +137,32 @@ class _Run:
         self._rule = predictor.models[0].info.slide_rule
         self._pending: dict[int, _Pending] = {}
         self._under_way: deque[list[int]] = deque()  # the inputs of each batch that the engine has
-        self._watch: Watch | None = None
+        first = {key: index for index, key in reversed(list(enumerate(keys)))}  # an input given twice is read once
+        self._todo = [(index, request.inputs[index]) for key, index in first.items() if key not in journal.records]
+        self._todo.sort(key=lambda pair: pair[0])
+        self._watch = Watch(len(self._todo))
 
     def run(self) -> None:
         """Read, answer, record."""
-        first = {key: index for index, key in reversed(list(enumerate(self._keys)))}
-        todo = [
-            (i, self._request.inputs[i])
-            for key, i in sorted(first.items(), key=lambda pair: pair[1])
-            if key not in self._journal.records
-        ]
-        if not todo:
+        if not self._todo:
             return
         info = self._predictor.models[0].info
         opening = Opening(
             self._predictor.reading, info.field_um, info.field_px or info.preprocessing.size_px, self._request.um_per_px
         )
-        num_readers = min(num_cores(), MAX_READERS, 1 + len(todo) // INPUTS_A_READER)
+        num_readers = min(num_cores(), MAX_READERS, 1 + len(self._todo) // INPUTS_A_READER)
         pool = ReaderPool(opening, num_readers, self._request.time_limit_s)
-        with Watch(len(todo)) as self._watch:
-            for answers in self._predictor.run(self._batches(pool, todo)):
+        with self._watch:
+            for answers in self._predictor.run(self._batches(pool)):
                 for index, probs in zip(self._under_way.popleft(), answers.probs, strict=True):
                     self._pending[index].probs.append(probs)
                     self._finish(index)
 
-    def _batches(self, pool: ReaderPool, todo: Sequence[tuple[int, Input]]) -> Iterator[NDArray[np.uint8]]:
+    def _batches(self, pool: ReaderPool) -> Iterator[NDArray[np.uint8]]:
         """Squares of whatever input comes, as full batches but for the last."""
         indices: list[int] = []
         squares: list[NDArray[np.uint8]] = []
-        for event in pool.read(todo):
+        for event in pool.read(self._todo):
             pending = self._pending.setdefault(event.index, _Pending())
             if event.header is not None:
                 pending.header = event.header
@@ -185,15 +184,12 @@ class _Run:
     def _finish(self, index: int) -> None:
         """Record an input once all its squares are read and answered."""
         pending = self._pending[index]
-        if not pending.is_read or (pending.error is None and len(pending.probs) < pending.num_read):
-            return
-        if pending.error is not None and len(pending.probs) < pending.num_read:
-            return  # squares read before the fault are still under way
+        if not pending.is_read or len(pending.probs) < pending.num_read:
+            return  # also after a fault: squares that were read before it are still under way
         del self._pending[index]
         record = self._record(self._request.inputs[index], pending)
         self._journal.add(self._keys[index], record)
-        if self._watch is not None:
-            self._watch.count(failed=record["status"] == "failed")
+        self._watch.count(failed=record["status"] == "failed")
 
     def _record(self, item: Input, pending: _Pending) -> dict[str, Any]:
         header, classes = pending.header, self._predictor.classes
@@ -203,13 +199,20 @@ class _Run:
         probs = np.stack(pending.probs)
         joiners: dict[Kind, Joiner] = {"image": _only, "stack": self._stack, "slide": self._slide}
         joined = joiners[header.kind](item, header, probs)
-        return {"path": item.path, "status": "ok", "error": "", **answer(joined, classes), **size}
+        return {
+            "path": item.path,
+            "status": "ok",
+            "error": "",
+            "kind": header.kind,
+            **rounded(answer(joined, classes)),
+            **size,
+        }
 
     def _stack(self, item: Input, _: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
         """The stack's own answer; its frames' answers are written."""
         classes = self._predictor.classes
-        frames = pd.DataFrame([{"frame": number, **answer(one, classes)} for number, one in enumerate(probs)])
-        write_parquet(own_folder(self._request.out / "stacks", item.path) / "frames.parquet", frames)
+        frames = pd.DataFrame([{"frame": number, **rounded(answer(one, classes))} for number, one in enumerate(probs)])
+        write_parquet(folder_of(self._request.out, "stack", item.path) / "frames.parquet", frames)
         return aggregate(probs, np.ones(len(probs)), self._rule)
 
     def _slide(self, item: Input, header: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -220,7 +223,7 @@ class _Run:
             path=item.path, width_px=header.width_px, height_px=header.height_px, probs=probs,
             classes=self._predictor.classes, rule=self._rule, answer=joined, **header.details,
         )  # fmt: skip
-        write_slide_outputs(own_folder(self._request.out / "slides", item.path), result)
+        write_slide_outputs(folder_of(self._request.out, "slide", item.path), result)
         return joined
 
 
@@ -248,39 +251,21 @@ def _settings(request: Request, predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _write(
-    request: Request, predictor: Predictor, rows: pd.DataFrame, found: Score | None, num_before: int, started: float
-) -> dict[str, Any]:
-    """Write the tables and the record of the run; returns the record."""
-    with atomic_path(request.out / "predictions.csv") as temporary:
-        rows.to_csv(temporary, index=False)
-    write_parquet(request.out / "predictions.parquet", rows)
-    engine = predictor.models[0].engine
-    seconds = time.monotonic() - started
-    run = {
-        "arguments": request.arguments,
-        "models": [
-            {"name": model.info.name, "members": {member.file: member.sha256 for member in model.members}}
-            for model in predictor.models
-        ],
-        "engine": engine.name, "precision": engine.precision, "device": engine.device,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 1),
-        "num_inputs": len(rows), "num_done_before": num_before,
-        "num_ok": int((rows["status"] == "ok").sum()), "num_failed": int((rows["status"] == "failed").sum()),
-        "versions": software_versions(),
-    }  # fmt: skip
-    if found is not None:
-        run["score"] = asdict(found)
-    write_json(request.out / "run.json", run)
-    return run
-
-
 def _write_page(
-    request: Request, predictor: Predictor, rows: pd.DataFrame, found: Score | None, run: dict[str, Any]
+    request: Request,
+    predictor: Predictor,
+    rows: pd.DataFrame,
+    records: Sequence[dict[str, Any]],
+    found: Score | None,
+    run: dict[str, Any],
 ) -> None:
     """Write `index.html`, with pictures of some of the images."""
     out, inputs = request.out, request.inputs
-    joined = [number for kind in ("slides", "stacks") for number in joined_rows(out, rows, inputs, kind)]
-    chosen = choose_thumbnails(rows.drop(index=joined))
+    folders = {
+        number: folder_of(out, record["kind"], record["path"])
+        for number, record in enumerate(records)
+        if record.get("kind") in FOLDERS
+    }
+    chosen = choose_thumbnails(rows.drop(index=list(folders)))
     pictures = make_thumbnails({number: inputs[number].file for number in chosen}, predictor.reading)
-    write_page(out, rows, predictor.classes, run, pictures, inputs=inputs, score=found)
+    write_page(out, rows, predictor.classes, run, pictures, inputs=inputs, folders=folders, score=found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from microscopy_cls.dataset.sources import read_table
+from microscopy_cls.dataset.sources import is_hidden, read_table, walk
 from microscopy_cls.errors import DataError
 from microscopy_cls.images import IMAGE_SUFFIXES, ending
 from microscopy_cls.images.slide import SLIDE_SUFFIXES
@@ -20,6 +21,8 @@ from microscopy_cls.images.slide import SLIDE_SUFFIXES
 TABLE_SUFFIXES = (".csv", ".parquet")
 STANDARD_INPUT = "-"
 PATH, UM_PER_PX = "path", "mpp"
+FOUND_SUFFIXES = IMAGE_SUFFIXES | SLIDE_SUFFIXES
+_MAX_STEM_CHARS = 80  # file systems take 255 bytes a name, and a letter can be four
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def _expand(argument: str, standard_input: Iterable[str]) -> Iterator[Input]:
         lines = (line.rstrip("\r\n") for line in standard_input)
         yield from (Input(line, Path(line)) for line in lines if line)
     elif path.is_dir():
-        yield from (Input(os.fspath(file), file) for file in _walk(path, ()))
+        found = (file for file in walk(path) if ending(file) in FOUND_SUFFIXES)
+        yield from (Input(os.fspath(file), file) for file in found if not is_hidden(file.relative_to(path)))
     elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
         yield from _from_table(path)
     elif glob.has_magic(argument) and not os.path.lexists(path):
@@ -90,17 +94,11 @@ def _expand(argument: str, standard_input: Iterable[str]) -> Iterator[Input]:
         yield Input(argument, path)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    """Images below a folder, sorted; a link to a folder is followed unless that folder is one of those above."""
-    here = (*above, folder.resolve())
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if path.resolve() not in here:
-                yield from _walk(path, here)
-        elif ending(path) in IMAGE_SUFFIXES | SLIDE_SUFFIXES:
-            yield path
+def own_folder(above: Path, path_as_given: str) -> Path:
+    """The folder of one input's files: `<stem>-<8 hex digits>`; other paths of equal names get other digits."""
+    digits = hashlib.sha256(path_as_given.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    stem = re.sub(r"[^\w.-]+", "_", Path(path_as_given).stem).strip("._")[:_MAX_STEM_CHARS]
+    return above / f"{stem or 'slide'}-{digits}"
 
 
 def _from_table(table: Path) -> Iterator[Input]:

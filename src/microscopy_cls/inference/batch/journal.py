@@ -68,10 +68,7 @@ class Journal:
                 os.fsync(self._handle.fileno())
                 self._flushed = time.monotonic()
         except OSError as error:
-            raise DataError(
-                f"{self._path}: cannot be written ({error.strerror}). What is done stays done: make room, then run "
-                "the same command again."
-            ) from None
+            raise unwritable(self._path, error) from None
 
     def _load(self) -> tuple[dict[str, Any] | None, int]:
         """Read the records; returns the settings they belong to and where the last whole line ends."""
@@ -92,6 +89,14 @@ class Journal:
                 else:
                     self.records[record.pop("key")] = record
         return head, size
+
+
+def unwritable(path: Path, error: OSError) -> DataError:
+    """A full disk, or a folder that may not be written."""
+    return DataError(
+        f"{path}: cannot be written ({error.strerror}). What is done stays done: make room, then run the same command "
+        "again."
+    )
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -17,10 +17,10 @@ from markupsafe import Markup
 from microscopy_cls import __version__
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.listing import Listing, link, listing
-from microscopy_cls.inference.batch.rows import printable
+from microscopy_cls.inference.batch.results import FOLDERS
 from microscopy_cls.inference.batch.scoring import Score, labels_of
 from microscopy_cls.inference.batch.thumbnails import least_confident
-from microscopy_cls.inference.slides.outputs import own_folder
+from microscopy_cls.inference.rows import printable
 from microscopy_cls.system.files import write_text
 
 PAGE = "index.html"
@@ -61,6 +61,7 @@ def write_page(
     thumbnails: Mapping[int, bytes],
     *,
     inputs: Sequence[Input],
+    folders: Mapping[int, Path] | None = None,
     score: Score | None = None,
 ) -> Path:
     """Write `index.html` atomically.
@@ -72,43 +73,20 @@ def write_page(
         run: what `run.json` holds.
         thumbnails: JPEGs by row number.
         inputs: of the rows.
+        folders: of slides and stacks by row number.
         score: where inputs have labels.
 
     Returns:
         The page's path.
     """
-    write_text(out / PAGE, render(out, rows, classes, run, thumbnails, inputs, score))
-    return out / PAGE
-
-
-def joined_rows(out: Path, rows: pd.DataFrame, inputs: Sequence[Input], kind: str) -> dict[int, Path]:
-    """Folders of the answered `slides` or `stacks` by row number."""
-    above = out / kind
-    names = {folder.name for folder in above.iterdir()} if above.is_dir() else set()
-    if not names:
-        return {}
-    answered = [number for number, status in enumerate(rows["status"]) if status == "ok"]
-    folders = {number: own_folder(above, inputs[number].path) for number in answered}
-    return {number: folder for number, folder in folders.items() if folder.name in names}
-
-
-def render(
-    out: Path,
-    rows: pd.DataFrame,
-    classes: Sequence[str],
-    run: Mapping[str, Any],
-    thumbnails: Mapping[int, bytes],
-    inputs: Sequence[Input],
-    score: Score | None,
-) -> str:
-    """The page as HTML text."""
     environment = Environment(
         loader=PackageLoader("microscopy_cls.inference.batch"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     entries = listing(out, rows, inputs, classes)
-    return environment.get_template(
+    joined = folders or {}
+    text = environment.get_template(
         "page.html.j2"
     ).render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
@@ -127,10 +105,12 @@ def render(
         num_rows=len(entries.rows),
         first_rows=entries.rows[:NUM_WITHOUT_SCRIPT],
         data=_data(entries, classes),
-        slides=_parts(out, rows, inputs, "slides"),
-        stacks=_parts(out, rows, inputs, "stacks"),
-        galleries=_galleries(out, rows, thumbnails, inputs),
+        slides=_parts(out, rows, joined, "slide"),
+        stacks=_parts(out, rows, joined, "stack"),
+        galleries=_galleries(out, rows, thumbnails, inputs, joined),
     )
+    write_text(out / PAGE, text)
+    return out / PAGE
 
 
 def _rate(run: Mapping[str, Any]) -> float | None:
@@ -161,23 +141,27 @@ def _data(entries: Listing, classes: Sequence[str]) -> Markup:
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  without "<" there is no markup
 
 
-def _parts(out: Path, rows: pd.DataFrame, inputs: Sequence[Input], kind: str) -> list[Part]:
-    folders = joined_rows(out, rows, inputs, kind)
-    found = rows.loc[list(folders)]
+def _parts(out: Path, rows: pd.DataFrame, folders: Mapping[int, Path], kind: str) -> list[Part]:
+    """Those of the `slide` or `stack` kind."""
+    of_kind = {number: folder for number, folder in folders.items() if folder.parent.name == FOLDERS[kind]}
+    found = rows.loc[list(of_kind)]
     return [
         Part(path, link(out, folder), predicted, confidence)
         for path, folder, predicted, confidence in zip(
-            found["path"], folders.values(), found["predicted"], found["confidence"], strict=True
+            found["path"], of_kind.values(), found["predicted"], found["confidence"], strict=True
         )
     ]
 
 
 def _galleries(
-    out: Path, rows: pd.DataFrame, thumbnails: Mapping[int, bytes], inputs: Sequence[Input]
+    out: Path,
+    rows: pd.DataFrame,
+    thumbnails: Mapping[int, bytes],
+    inputs: Sequence[Input],
+    folders: Mapping[int, Path],
 ) -> list[tuple[str, list[Picture]]]:
     """The pictures under two headings; the second by class."""
-    joined = joined_rows(out, rows, inputs, "slides") | joined_rows(out, rows, inputs, "stacks")
-    doubtful = set(least_confident(rows.drop(index=list(joined))))
+    doubtful = set(least_confident(rows.drop(index=list(folders))))
     truths = labels_of(rows)
     pictures = {
         number: _picture(out, rows.iloc[number], truths.iloc[number], inputs[number].file, jpeg)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,6 @@ from microscopy_cls.inference.slides.aggregate import aggregate
 from microscopy_cls.inference.slides.geojson import write_geojson
 from microscopy_cls.inference.slides.heatmap import draw_heatmap
 from microscopy_cls.system.files import atomic_folder, write_json, write_parquet
-
-_MAX_STEM_CHARS = 80  # file systems take 255 bytes a name, and a letter can be four
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,13 +55,6 @@ class SlideResult:
     answer: NDArray[np.float64]
     thumbnail: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-
-
-def own_folder(above: Path, path_as_given: str) -> Path:
-    """The folder of one input's files: `<stem>-<8 hex digits>`; other paths of equal names get other digits."""
-    digits = hashlib.sha256(path_as_given.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    stem = re.sub(r"[^\w.-]+", "_", Path(path_as_given).stem).strip("._")[:_MAX_STEM_CHARS]
-    return above / f"{stem or 'slide'}-{digits}"
 
 
 def write_slide_outputs(folder: Path, result: SlideResult) -> None:

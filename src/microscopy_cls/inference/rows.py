@@ -1,4 +1,4 @@
-"""From probabilities to the columns of `predictions.csv`."""
+"""From probabilities to rows: the columns of `predictions.csv` and of everything else that answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-DECIMALS = 6  # of probabilities: the engines' own differences are larger
+DECIMALS = 6  # of probabilities in files: the engines' own differences are larger
 
 
 def answer(probs: NDArray[np.float64], classes: Sequence[str]) -> dict[str, Any]:
     """`predicted, confidence, prob_<class>...` of one input; probs float64 (classes,)."""
     best = int(probs.argmax())
-    rounded = {f"prob_{name}": round(float(value), DECIMALS) for name, value in zip(classes, probs, strict=True)}
-    return {"predicted": classes[best], "confidence": round(float(probs[best]), DECIMALS), **rounded}
+    by_class = {f"prob_{name}": float(value) for name, value in zip(classes, probs, strict=True)}
+    return {"predicted": classes[best], "confidence": float(probs[best]), **by_class}
+
+
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """An answer as files have it."""
+    return {name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def printable(text: str) -> str:
