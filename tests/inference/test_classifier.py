@@ -62,6 +62,15 @@ def test_a_row_an_image_in_order_whatever_happens(bundle: Path, tmp_path: Path) 
     assert table.loc[0, "predicted"] == ("dark", "light")[probs[0].argmax()]
 
 
+def test_the_columns_are_those_of_the_table(bundle: Path) -> None:
+    table = load(bundle).predict([image(0, (40, 50))])
+    assert list(table.columns) == [
+        "path", "status", "error", "predicted", "confidence", "prob_dark", "prob_light", "prediction_set", "refer",
+        "novelty", "width_px", "height_px",
+    ]  # fmt: skip
+    assert (table.loc[0, "width_px"], table.loc[0, "height_px"]) == (50, 40)
+
+
 def test_members_are_averaged_as_probabilities(bundle: Path) -> None:
     whole = load(bundle)
     alone = [load(bundle, members=name).predict([image(1)]) for name in ("fold_0", "fold_1")]

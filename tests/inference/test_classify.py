@@ -183,6 +183,27 @@ def test_a_full_disk_is_said_and_what_was_done_stays(tmp_path: Path, monkeypatch
         assert list(journal.records) == ["a"]
 
 
+def test_a_folder_that_cannot_be_written_is_said(images: Path, predictor: Predictor) -> None:
+    Path("out").write_text("a file")
+    with pytest.raises(DataError, match=r"^out: cannot be written \(File exists\)"):
+        run(predictor, "images")
+
+
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_reader(images: Path, bundle: Path) -> None:
+    for number, pixels in enumerate(squares(300, seed=5)):
+        Image.fromarray(pixels).save(images / f"more{number}.png")
+    command = [sys.executable, "-m", "microscopy_cls", "classify", "images", "-m", str(bundle), "-o", "out"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    journal = Path("out", FILE)
+    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 20):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "interrupted; what is finished is saved. Go on with: microscopy-cls classify images" in told
+    assert journal.read_bytes().count(b"\n") > 20
+
+
 def test_a_slide_gets_a_row_and_a_folder(images: Path, predictor: Predictor) -> None:
     rng = np.random.default_rng(0)
     pixels = np.full((512, 768, 3), 240, np.uint8)

@@ -125,6 +125,25 @@ def test_mirrored_images_get_one_answer_with_test_time_augmentation(bundle: Path
     assert np.abs(plain - found).max() > 1e-6
 
 
+def test_a_config_may_ask_for_test_time_augmentation(bundle: Path, tmp_path: Path) -> None:
+    config = INFO["config"] | {"evaluate": {"tta": True}}
+    asked, images = make_bundle(tmp_path / "asked", config=config), squares(3)
+    found = open_predictor([asked], engine="torch", precision="fp32").run_all(images).probs
+    expected = open_predictor([bundle], engine="torch", precision="fp32", tta=True).run_all(images).probs
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_int8_of_a_bundle_that_cannot_be_written_is_made_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_bundle(tmp_path / "bundle", 1, graphs=True)
+    monkeypatch.setattr("microscopy_cls.model.int8.MIN_AGREEMENT", 0.0)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    open_predictor([folder], engine="openvino", precision="int8").run_all(squares(2))
+    assert "cannot be written, so that int8 is made anew each time" in caplog.text
+    assert not (folder / "int8").exists()
+
+
 @pytest.mark.parametrize(("preset", "num"), [("brightfield", 4), ("fluorescence", 4), ("xray", 1), ("ct", 1)])
 def test_views_are_those_that_the_modality_allows(preset: str, num: int) -> None:
     assert len(views_of({"augment": {"preset": preset}})) == num

@@ -134,7 +134,7 @@ class Evaluate(Section):
     """Out-of-fold figures."""
 
     target_coverage: float = Field(0.9, gt=0, lt=1, description="coverage of the prediction sets")
-    tta: bool = Field(False, description="average over flips when the bundle predicts")
+    tta: bool = Field(False, description="average over mirrored views when the bundle predicts")
     slide_rule: SlideRule = Field(
         "mean",
         description="a slide's answer from its tiles: mean, top_k (the highest tenth of each class), majority (votes)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from microscopy_cls.errors import ImageError
 from microscopy_cls.images import fit_square
 from microscopy_cls.inference.predictor import Predictor, open_predictor
+from microscopy_cls.inference.rows import answer, table
 from microscopy_cls.model.bundle import BundleInfo
 from microscopy_cls.tracking import bundle_dir_of
 
@@ -37,17 +39,18 @@ class Classifier:
         """Classify images: files, or RGB arrays uint8 (h, w, 3); or one of them.
 
         Returns:
-            A row an image, in order: `path` (empty for arrays), `status` (ok, failed), `error`, `predicted`,
-            `confidence`, `prob_<class>...`. A file that cannot be read is a failed row without a prediction.
+            A row an image, in order, with the columns of `predictions.csv`; `path` is empty for arrays. A file that
+            cannot be read is a failed row without a prediction.
         """
         images = _listed(images)
         read = [self._read(image) for image in images]
-        probs = iter(self._predictor.run_all([pixels for pixels, _ in read if pixels is not None]).probs)
-        rows = [
-            self._row(image, None if pixels is None else next(probs), error)
-            for image, (pixels, error) in zip(images, read, strict=True)
+        squares = [square for square, _ in read if square is not None]
+        probs = iter(self._predictor.run_all(squares).probs)
+        records = [
+            {**found, **({} if square is None else answer(next(probs), self._predictor.classes))}
+            for square, found in read
         ]
-        return pd.DataFrame(rows, columns=self._columns())
+        return table(records, [{}] * len(records), self._predictor.classes)
 
     def extract_features(self, images: Image | Sequence[Image]) -> NDArray[np.float32]:
         """Pooled features of the first member, float32 (n, d).
@@ -57,27 +60,23 @@ class Classifier:
         """
         return self._predictor.run_all([self._square(image) for image in _listed(images)]).features
 
+    def _pixels(self, image: Image) -> NDArray[np.uint8]:
+        return image if isinstance(image, np.ndarray) else self._predictor.reading.decode(Path(image)).pixels
+
     def _square(self, image: Image) -> NDArray[np.uint8]:
         reading = self._predictor.reading
-        if isinstance(image, np.ndarray):
-            return fit_square(image, reading.size_px, reading.resize)
-        return reading.read(Path(image))
+        return fit_square(self._pixels(image), reading.size_px, reading.resize)
 
-    def _read(self, image: Image) -> tuple[NDArray[np.uint8] | None, str]:
+    def _read(self, image: Image) -> tuple[NDArray[np.uint8] | None, dict[str, Any]]:
+        """The square, or None, and what is known of the image without the network."""
+        path, reading = "" if isinstance(image, np.ndarray) else str(image), self._predictor.reading
         try:
-            return self._square(image), ""
+            pixels = self._pixels(image)
         except ImageError as error:
-            return None, error.reason
-
-    def _row(self, image: Image, probs: NDArray[np.float64] | None, error: str) -> list[object]:
-        path = "" if isinstance(image, np.ndarray) else str(image)
-        if probs is None:
-            return [path, "failed", error, None, np.nan, *[np.nan] * len(self.info.classes)]
-        return [path, "ok", "", self.info.classes[int(probs.argmax())], float(probs.max()), *probs]
-
-    def _columns(self) -> list[str]:
-        probs = [f"prob_{name}" for name in self.info.classes]
-        return ["path", "status", "error", "predicted", "confidence", *probs]
+            return None, {"path": path, "status": "failed", "error": error.reason}
+        size = {"width_px": pixels.shape[1], "height_px": pixels.shape[0]}
+        square = fit_square(pixels, reading.size_px, reading.resize)
+        return square, {"path": path, "status": "ok", "error": "", **size}
 
 
 def _listed(images: Image | Sequence[Image]) -> Sequence[Image]:

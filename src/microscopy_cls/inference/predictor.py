@@ -72,6 +72,7 @@ def open_predictor(
     """Load bundles.
 
     Args:
+        tta: average over mirrored views; a bundle whose config sets `evaluate.tta` does it in any case.
         members: `all`, a number (the first so many folds), or the name of one, such as `fold_2`.
 
     Raises:
@@ -82,7 +83,7 @@ def open_predictor(
     for folder in folders:
         info = read_bundle(folder)
         chosen = choose_members(info, members)
-        views = views_of(info.config) if tta else views_of({})
+        views = views_of(info.config) if tta or info.config.get("evaluate", {}).get("tta") else views_of({})
         models.append(Model(info, chosen, open_engine(folder, info, chosen, engine, precision), tuple(views)))
     return Predictor(models)
 

@@ -6,10 +6,13 @@ a member, so that it is done when it is first asked for and kept in the bundle's
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import io
 import logging
+import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -43,13 +46,12 @@ def int8_graphs(folder: Path, info: BundleInfo, members: Sequence[Member]) -> li
     kept = folder / "int8"
     record = _read(kept, info)
     if record is None:
-        try:
-            with atomic_folder(kept) as temporary:
-                record = _make(folder, info, temporary)
-        except PermissionError:
-            kept = Path(tempfile.mkdtemp(prefix="int8-"))
+        if not os.access(folder, os.W_OK):
+            kept = Path(tempfile.mkdtemp(prefix="microscopy-cls-")) / "int8"
+            atexit.register(shutil.rmtree, kept.parent, ignore_errors=True)
             log.warning("%s: cannot be written, so that int8 is made anew each time", folder)
-            record = _make(folder, info, kept)
+        with atomic_folder(kept) as temporary:
+            record = _make(folder, info, temporary)
     if record["agreement"] < MIN_AGREEMENT:
         raise BundleError(
             f"{folder}: in int8 its answers agree with fp32 on {record['agreement']:.1%} of {record['num_images']} "
