@@ -97,25 +97,3 @@ def nifti(
             dtype, at = fields[name][:2]
             data[at : at + dtype.itemsize] = np.array(value, dtype).tobytes()
     return gzip.compress(bytes(data), mtime=0) if zipped else bytes(data)
-
-
-def corrupted(data: bytes, rng: np.random.Generator) -> bytes:
-    """One of: cut off, a few bytes changed, zeros, the header changed, bytes removed or put in, an extreme number."""
-    broken = bytearray(data)
-    at = int(rng.integers(len(broken)))
-    match rng.integers(6):
-        case 0:
-            return data[:at]
-        case 1:
-            for _ in range(rng.integers(1, 6)):
-                broken[rng.integers(len(broken))] = rng.integers(256)
-        case 2:
-            broken[at : at + 100] = bytes(len(broken[at : at + 100]))
-        case 3:
-            for _ in range(rng.integers(1, 4)):
-                broken[rng.integers(min(600, len(broken)))] = rng.integers(256)
-        case 4:
-            broken[at : at + rng.integers(40)] = rng.bytes(rng.integers(40))
-        case _:
-            broken[at : at + 4] = (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f")[rng.integers(3)]
-    return bytes(broken)

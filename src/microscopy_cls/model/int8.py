@@ -99,7 +99,7 @@ def _quantise(graph: Any, pixels: NDArray[np.uint8]) -> Any:
         raise MissingDependencyError("nncf", "cpu", "The precision int8")
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own setter would silence others' handlers as well
     shown = sys.stderr if sys.stderr.isatty() else io.StringIO()  # its progress bars go to stdout
     batches = [pixels[start : start + BATCH_SIZE] for start in range(0, len(pixels), BATCH_SIZE)]
     with contextlib.redirect_stdout(shown):
