@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.inference.bundles import INFO, make_bundle, squares
 
 from microscopy_cls.errors import BundleError, ConfigError, MissingDependencyError
 from microscopy_cls.inference.engines import choice, choose_engine
+from microscopy_cls.inference.engines.on_torch import TorchEngine
 from microscopy_cls.inference.predictor import Predictor, choose_members, open_predictor
 from microscopy_cls.inference.views import views_of
 from microscopy_cls.model.bundle import read_bundle
@@ -220,3 +223,15 @@ def test_an_engine_that_is_not_installed_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=rf"The engine {engine} needs .*microscopy-cls\[cpu\]"):
         open_predictor([bundle], engine=engine)
+
+
+def test_compiled_members_answer_as_eager_ones(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The tracing backend alone: the code that a compiler would write costs a minute.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    info, images = read_bundle(bundle), squares(5)
+    eager, compiled = (
+        list(TorchEngine(bundle, info, info.members, "cpu", "fp32", 4, compiled=wanted).run([images[:4], images[4:]]))
+        for wanted in (False, True)
+    )
+    for first, second in zip(eager, compiled, strict=True):
+        np.testing.assert_allclose(second.logits, first.logits, atol=1e-5)

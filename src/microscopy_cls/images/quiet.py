@@ -13,7 +13,7 @@ _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a worker forked while another thread held the lock would wait for ever
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
-_DECODERS = r"(PIL|pydicom|pylibjpeg|openjpeg|rle|nibabel)\."
+_DECODERS = r"(PIL|pydicom|pylibjpeg|openjpeg|nibabel)\."
 # A filter holds for one logger, not for those below it. pydicom's lines quote values of the file.
 _LOGGERS = (
     "nibabel.global",
