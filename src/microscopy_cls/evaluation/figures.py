@@ -53,7 +53,7 @@ def figures(
     for name, value, low, high, _ in with_intervals(scores, groups, one_fold, resamples, seed):
         counts = np.broadcast_to(shares.get(name, 0), value.shape)
         rows = np.stack([value, low, high, counts], axis=-1).reshape(-1, 4).tolist()
-        shown = [figure(middle, start, end, int(num)) for middle, start, end, num in rows]
+        shown = [figure(point, start, end, int(num)) for point, start, end, num in rows]
         found[name] = shown if value.ndim else shown[0]
     return found
 
