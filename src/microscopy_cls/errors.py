@@ -47,6 +47,10 @@ class BundleError(MicroscopyError):
     """A model bundle that cannot be written or read."""
 
 
+class ExplanationError(MicroscopyError):
+    """A network that does not show where it finds its evidence."""
+
+
 class TrainingError(MicroscopyError):
     """Training that cannot go on, such as a loss that is no longer finite."""
 

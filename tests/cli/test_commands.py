@@ -168,5 +168,5 @@ def test_version_and_help_answer_without_loading_torch() -> None:
         for word in ("--version", "--help")
     ]
     assert shown[0].strip() == f"microscopy-cls {__version__}"
-    for command in ("init", "sample", "prepare", "train", "evaluate", "report", "promote", "doctor"):
+    for command in ("init", "sample", "prepare", "train", "evaluate", "report", "compare", "promote", "doctor"):
         assert command in shown[1]

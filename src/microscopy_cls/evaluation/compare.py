@@ -1,0 +1,143 @@
+"""Two runs on the same images: is one better, or is it chance?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from microscopy_cls.config.identity import changes
+from microscopy_cls.dataset.duplicates import merge_groups
+from microscopy_cls.errors import DataError
+from microscopy_cls.evaluation.finished import FinishedRun, check_same_images, read_finished
+from microscopy_cls.evaluation.intervals import Array, with_intervals
+from microscopy_cls.evaluation.paired import corrected_t_test, discordant, same_division
+from microscopy_cls.evaluation.scores import all_scores
+
+Json = dict[str, Any]
+WORDS = {
+    "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1_macro": "macro F1", "log_loss": "log loss"
+}  # fmt: skip
+JUDGED = "accuracy"  # chosen here and not by the numbers: whoever takes the metric that differs most finds chance
+LOWER_IS_BETTER = {"log_loss"}
+RESAMPLES = 2000  # twice those of evaluate: a verdict hangs on one end of the interval
+FEW_GROUPS = 10  # intervals from few clusters are too narrow: Cameron et al. 2008, doi:10.1162/rest.90.3.414
+
+
+def compare(name_a: str, name_b: str) -> Json:
+    """Differences B - A between two finished runs on the images that both predicted out of fold.
+
+    Intervals of 95 % by a paired bootstrap: a resample draws the same groups for both. Groups are those of A's
+    manifest, joined where they share an image with a group of B's. The folds may differ.
+
+    Returns:
+        `a`, `b`, `num_images`, `num_groups`; `settings`: a phrase for each that differs; `metrics`: for each of `WORDS`
+        the values `a` and `b`, `difference` (`value, ci_low, ci_high`), `better` (a name, or None where the interval
+        holds 0) and `t_test` (see `corrected_t_test`; None where the folds differ, and `t_test_reason` says so);
+        `discordant`; `verdict`, one or more sentences; `cautions`, a list of sentences.
+
+    Raises:
+        DataError: a run is not finished, they are not of the same images, or all of these are one group.
+    """
+    a, b = read_finished(name_a), read_finished(name_b)
+    check_same_images(a, b)
+    groups = merge_groups(a.images["split_group"], b.images["split_group"])
+    if groups.nunique() < 2:
+        raise DataError(f"{name_a}, {name_b}: all images are one group, so there is no interval. Check the groups.")
+    folds_agree = same_division(a.images["fold"], b.images["fold"])
+    metrics = _metrics(a, b, groups.to_numpy(dtype=object), folds_agree)
+    return {
+        "a": name_a,
+        "b": name_b,
+        "num_images": len(groups),
+        "num_groups": int(groups.nunique()),
+        "settings": changes(a.settings, b.settings),
+        "metrics": metrics,
+        "t_test_reason": None if folds_agree else "the two runs have other folds",
+        "discordant": discordant(*(run.predicted.top == run.predicted.truth for run in (a, b))),
+        "verdict": verdict(metrics, name_a, name_b),
+        "cautions": _cautions(a.images["split_group"], b.images["split_group"], groups),
+    }
+
+
+def _metrics(a: FinishedRun, b: FinishedRun, groups: NDArray[np.object_], folds_agree: bool) -> Json:
+    def values(weights: Array) -> dict[str, Array]:
+        """Columns A, B and B - A of each metric: (b, 3)."""
+        first, second = (all_scores(run.predicted, weights)[0] for run in (a, b))
+        return {name: np.stack([first[name], second[name], second[name] - first[name]], 1) for name in WORDS}
+
+    num_tested = np.unique(a.folds, return_counts=True)[1]
+    found = {}
+    for name, value, low, high, per_fold in with_intervals(values, groups, a.folds, RESAMPLES, seed=0):
+        found[name] = {
+            "a": _number(value[0]),
+            "b": _number(value[1]),
+            "difference": {"value": _number(value[2]), "ci_low": _number(low[2]), "ci_high": _number(high[2])},
+            "better": _better(name, low[2], high[2], a.name, b.name),
+            "t_test": corrected_t_test(per_fold[:, 2], num_tested) if folds_agree else None,
+        }
+    return found
+
+
+def _number(value: float) -> float:
+    return round(float(value), 6)
+
+
+def _better(metric: str, low: float, high: float, a: str, b: str) -> str | None:
+    if low <= 0 <= high:
+        return None
+    return b if (low > 0) != (metric in LOWER_IS_BETTER) else a
+
+
+def verdict(metrics: Json, a: str, b: str) -> str:
+    """What the intervals allow to say: first of `JUDGED`, then of the metrics that say otherwise.
+
+    Args:
+        metrics: as `compare` returns them.
+        a, b: names of the runs.
+    """
+    judged = metrics[JUDGED]
+    low, high = (100 * judged["difference"][end] for end in ("ci_low", "ci_high"))
+    points = 100 * judged["difference"]["value"]
+    if judged["better"] is None:
+        first = (
+            f"No evidence of a difference in {WORDS[JUDGED]}: {b} - {a} is {points:+.1f} percentage points, "
+            f"95 % interval {low:+.1f} to {high:+.1f}."
+        )
+    else:
+        low, high = sorted((abs(low), abs(high)))
+        first = (
+            f"{judged['better']} is better: its {WORDS[JUDGED]} is higher by {abs(points):.1f} percentage points, "
+            f"95 % interval {low:.1f} to {high:.1f}."
+        )
+    return " ".join([first, *_otherwise(metrics, judged["better"])])
+
+
+def _otherwise(metrics: Json, judged: str | None) -> list[str]:
+    by_winner: dict[str | None, list[str]] = {}
+    for name, found in metrics.items():
+        if found["better"] != judged:
+            by_winner.setdefault(found["better"], []).append(WORDS[name])
+    return [
+        f"But {winner} is better in {' and '.join(names)}."
+        if winner
+        else f"There is no evidence of a difference in {' and '.join(names)}."
+        for winner, names in by_winner.items()
+    ]
+
+
+def _cautions(groups_a: pd.Series, groups_b: pd.Series, joined: pd.Series) -> list[str]:
+    cautions = [
+        "One training stands behind each run, and the interval knows only the choice of images: another seed alone "
+        "moves the numbers too. Before you choose by a small difference, train both with several runtime.seed."
+    ]
+    if not same_division(groups_a, groups_b):
+        cautions.append(
+            f"The runs group the images differently ({groups_a.nunique()} and {groups_b.nunique()} groups); those that "
+            f"share an image are joined into {joined.nunique()}."
+        )
+    if joined.nunique() < FEW_GROUPS:
+        cautions.append(f"There are only {joined.nunique()} groups: the intervals are too narrow.")
+    return cautions

@@ -1,0 +1,146 @@
+"""Images of an external test set: read and verified as the training images are, and independent of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from microscopy_cls.config.schema import Columns, Data
+from microscopy_cls.dataset.cache import Reading, build_cache, open_pixels
+from microscopy_cls.dataset.duplicates import mark_duplicates
+from microscopy_cls.dataset.manifest import trainable
+from microscopy_cls.dataset.sources import list_files
+from microscopy_cls.errors import ConfigError, DataError
+
+ANSWERED_AT_ONCE = 512  # squares in memory: 77 MB at 224 px
+USED = ["image_id", "label", "group", "split", "status", "error", "pixel_digest"]
+SPLIT, FILES = 0, 1  # where an image comes from: rows of the manifest, files of data.test
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExternalImages:
+    """What is tested on, and what is not.
+
+    Attributes:
+        source: in words.
+        images: a row a usable image: `image_id, label, group`, `origin` (of `pixels`) and `row` (in it).
+        pixels: caches, each uint8 (n, size_px, size_px, 3).
+        counts: of all images by status: ok, unreadable, duplicate, conflict, copy (of a training image).
+    """
+
+    source: str
+    images: pd.DataFrame
+    pixels: dict[int, NDArray[np.uint8]]
+    counts: dict[str, int]
+
+    def squares(self) -> Iterator[NDArray[np.uint8]]:
+        """The images in their order, (b, size_px, size_px, 3) with b up to `ANSWERED_AT_ONCE`."""
+        for _, part in self.images.groupby("origin", sort=False):
+            pixels, rows = self.pixels[int(part["origin"].iloc[0])], part["row"].to_numpy(np.int64)
+            for start in range(0, len(rows), ANSWERED_AT_ONCE):
+                yield pixels[rows[start : start + ANSWERED_AT_ONCE]]
+
+
+def read_external(
+    data: Data, reading: Reading, manifest: pd.DataFrame, classes: list[str], prepared: Path, folder: Path
+) -> ExternalImages | None:
+    """The images of `data.test` and the rows of the manifest whose split is test; None where there are neither.
+
+    Unreadable files, copies within the test and copies of training images are counted and set aside.
+
+    Args:
+        data: section of the config; `data.test` is a folder per class, or a table with the columns that `data.columns`
+            names (but for the split), whose paths start from its own folder. `data.group_regex` names the groups.
+        reading: how the training images were read.
+        manifest: of the training images.
+        classes: that the model knows.
+        prepared: folder of the manifest's pixel cache.
+        folder: of the pixel cache of `data.test`; written, and reused where the files have not changed.
+
+    Raises:
+        ConfigError: a column is not in the table, or two ways to group are given.
+        DataError: nothing is there or nothing is left, the listing is faulty, or the model does not know a class.
+    """
+    parts, pixels, sources = [], {}, []
+    held_out = manifest[manifest["split"] == "test"]
+    if len(held_out):
+        sources.append("split test of the data")
+        pixels[SPLIT] = open_pixels(prepared)
+        known = held_out.assign(group=held_out["split_group"])
+        parts.append(known[[*USED, "cluster"]].assign(origin=SPLIT, row=held_out.index))
+    if data.test is not None:
+        sources.append(str(data.test))
+        files = _read_files(data, data.test, reading, classes, folder)
+        pixels[FILES] = open_pixels(folder)
+        parts.append(files[USED].assign(cluster="", origin=FILES, row=files.index))
+    if not parts:
+        return None
+    found = _set_copies_aside(mark_duplicates(pd.concat(parts, ignore_index=True)), trainable(manifest))
+    source = " and ".join(sources)
+    counts = {str(status): int(count) for status, count in found["status"].value_counts().items()}
+    _tell(source, found, counts)
+    usable = found.loc[found["status"] == "ok", ["image_id", "label", "group", "origin", "row"]]
+    if usable["group"].nunique() == 1:
+        log.warning("%s: all images are one group, so the intervals of its figures have no width", source)
+    return ExternalImages(source, usable.reset_index(drop=True), pixels, counts)
+
+
+def _read_files(data: Data, test: Path, reading: Reading, classes: list[str], folder: Path) -> pd.DataFrame:
+    if not test.exists():
+        raise DataError(f"data.test: {test}: there is no such folder or table")
+    try:
+        listing = list_files(_as_source(data, test))
+    except (ConfigError, DataError) as error:  # they name keys of the training images
+        raise type(error)(f"data.test: {error}") from None
+    unknown = listing.files.loc[~listing.files["label"].isin(classes), "label"].value_counts(sort=False)
+    if len(unknown):
+        listed = ", ".join(f"{name} ({count} images)" for name, count in sorted(unknown.items()))
+        raise DataError(
+            f"data.test: {test}: holds classes that the model does not know: {listed}. It knows: {', '.join(classes)}. "
+            "Name them alike, or leave the others out."
+        )
+    if not listing.grouped:
+        log.warning("%s: no groups are declared, so each image counts as one: intervals may be too narrow", test)
+    return pd.concat([listing.files, build_cache(list(listing.files["path"]), reading, folder)], axis=1)
+
+
+def _as_source(data: Data, test: Path) -> Data:
+    if test.is_dir():
+        return data.model_copy(update={"root": test, "table": None, "columns": Columns(), "metadata": ()})
+    columns = data.columns.model_copy(update={"split": None})
+    return data.model_copy(update={"root": None, "table": test, "columns": columns, "metadata": ()})
+
+
+def _set_copies_aside(files: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
+    """Status `copy` for usable images whose pixels, or whose near-duplicates, a member was trained on."""
+    clusters = set(trained["cluster"]) - {""}
+    copied = files["pixel_digest"].isin(trained["pixel_digest"]) | files["cluster"].isin(clusters)
+    return files.assign(status=files["status"].mask(copied & (files["status"] == "ok"), "copy"))
+
+
+def _tell(source: str, files: pd.DataFrame, counts: dict[str, int]) -> None:
+    if not counts.get("ok"):
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        errors = files.loc[files["status"] == "unreadable", ["image_id", "error"]]
+        example = "".join(f" {row.image_id}: {row.error}." for row in errors.head(1).itertuples())
+        raise DataError(
+            f"{source}: no image is left to test on ({listed}).{example} Correct the test set or remove it."
+        )
+    reasons = {
+        "unreadable": "cannot be read",
+        "duplicate": "show the pixels of another one",
+        "conflict": "show the pixels of another one under another label",
+        "copy": "are copies of training images, so they test nothing (not independent)",
+    }
+    for status, reason in reasons.items():
+        if counts.get(status):
+            example = files.loc[files["status"] == status, "image_id"].iloc[0]
+            log.warning("%s: %d images set aside: they %s, for example %s", source, counts[status], reason, example)

@@ -1,0 +1,89 @@
+"""Finished runs, found by their name, and whether two of them are of the same images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from microscopy_cls.config import Paths
+from microscopy_cls.dataset.manifest import class_names, read_manifest, trainable
+from microscopy_cls.errors import DataError
+from microscopy_cls.evaluation.scores import Predicted
+from microscopy_cls.system.files import read_json
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The out-of-fold predictions of one name.
+
+    Attributes:
+        images: a row an image, indexed by and sorted by image id: `label, fold, sha256, split_group, prob_<class>...`.
+        classes: in index order.
+        settings: what it was trained with, sections of keys.
+    """
+
+    name: str
+    images: pd.DataFrame
+    classes: list[str]
+    settings: dict[str, Any]
+
+    @property
+    def predicted(self) -> Predicted:
+        """Truth and probabilities, in the order of `images`."""
+        truth = pd.Categorical(self.images["label"], categories=self.classes).codes.astype(np.int64)
+        return Predicted(truth, self.images[[f"prob_{name}" for name in self.classes]].to_numpy(np.float64))
+
+    @property
+    def folds(self) -> NDArray[np.int64]:
+        """In which each image was tested, in the order of `images`."""
+        return self.images["fold"].to_numpy(np.int64)
+
+
+def read_finished(name: str) -> FinishedRun:
+    """Read a run's out-of-fold predictions, and what its manifest knows of the images.
+
+    Raises:
+        DataError: there are none, or they are not of the images that the manifest names.
+    """
+    paths = Paths(name)
+    if not paths.oof.is_file():
+        others = ", ".join(sorted(path.parent.name for path in paths.runs.parent.glob("*/oof.parquet")))
+        advice = f"Finished here: {others}." if others else "Run `microscopy-cls train` first."
+        raise DataError(f"{paths.oof}: there is no finished run of that name. {advice}")
+    manifest = read_manifest(paths.manifest)
+    rows = trainable(manifest).set_index("image_id")[["label", "fold", "sha256", "split_group"]].sort_index()
+    oof = pd.read_parquet(paths.oof).set_index("image_id").sort_index()
+    if not oof[["label", "fold"]].equals(rows[["label", "fold"]]):
+        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
+    classes = class_names(manifest)
+    identity = read_json(paths.runs / "run_state.json")["identity"]
+    settings = {section: keys for section, keys in identity.items() if isinstance(keys, dict)}  # the others are digests
+    return FinishedRun(name, rows.join(oof[[f"prob_{label}" for label in classes]]), classes, settings)
+
+
+def check_same_images(a: FinishedRun, b: FinishedRun) -> None:
+    """See that both runs predicted the same files under the same labels.
+
+    Raises:
+        DataError: they did not; each kind of difference is counted, with an example.
+    """
+    both = a.images.merge(b.images, left_index=True, right_index=True, suffixes=("_a", "_b"))
+    found = [
+        f"{len(ids)} only in {mine.name} ({ids[0]})"
+        for mine, other in ((a, b), (b, a))
+        if len(ids := mine.images.index.difference(other.images.index))
+    ]
+    if len(odd := both[both["label_a"] != both["label_b"]]):
+        example = f"{odd.index[0]}: {odd['label_a'].iloc[0]}, {odd['label_b'].iloc[0]}"
+        found.append(f"{len(odd)} under another label ({example})")
+    if len(odd := both[both["sha256_a"] != both["sha256_b"]]):
+        found.append(f"{len(odd)} of the same name with other bytes ({odd.index[0]})")
+    if found:
+        raise DataError(
+            f"{a.name} and {b.name} are not of the same images: {len(both)} names in common, {', '.join(found)}. "
+            "Prepare and train both from the same data."
+        )
