@@ -9,23 +9,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.dataset.manifest import manifest_digest, trainable
 from microscopy_cls.dataset.prepare import prepare
 from microscopy_cls.errors import ConfigError, DataError
-from microscopy_cls.evaluation.evaluate import _check_positive, evaluate, headline
+from microscopy_cls.evaluation.assemble import headline
+from microscopy_cls.evaluation.evaluate import _check_positive, evaluate
 from microscopy_cls.evaluation.scores import METRICS
+from microscopy_cls.inference.predictor import open_predictor
+from microscopy_cls.model import get_model
 from microscopy_cls.model.bundle import read_bundle
+from microscopy_cls.model.doubt import softmax
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.system.files import read_json, sha256_of_file
 from microscopy_cls.tracking import NullTracker
 
 PATHS = Paths("cells")
+ARCHITECTURE = "test_resnet"
 SLIDES = ("s1", "s2", "s3", "s4")
 
 
@@ -65,7 +69,7 @@ def config_of(**evaluate_section: Any) -> Config:
             "name": "cells",
             "data": {"root": "raw", "group_regex": "(s[0-9])", "max_unreadable": 0.5},
             "folds": {"num": 2},
-            "model": {"name": "resnext26ts", "weights": "none", "image_size_px": 32},
+            "model": {"name": ARCHITECTURE, "weights": "none", "image_size_px": 32},
             "evaluate": {"bootstrap_samples": 100} | evaluate_section,
         }
     )
@@ -75,7 +79,8 @@ def config_of(**evaluate_section: Any) -> Config:
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A finished run in the working directory: manifest, predictions, curves and members; returns its state."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("microscopy_cls.model.graph.has_openvino", lambda: False)  # the members here are no networks
+    for module in ("graph", "answers"):  # converting takes seconds
+        monkeypatch.setattr(f"microscopy_cls.model.{module}.has_openvino", lambda: False)
     rng = np.random.default_rng(0)
     for label in ("alga", "yeast"):
         for slide in SLIDES:
@@ -86,16 +91,25 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Path("raw/alga/s1_empty.png").touch()
     manifest = prepare(config_of(), PATHS).manifest
     rows = trainable(manifest)[["image_id", "fold", "label"]].reset_index(drop=True)
-    prob = np.clip((rows["label"] == "alga") * 0.3 + rng.uniform(0.1, 0.6, len(rows)), 0, 1)
     PATHS.members.mkdir(parents=True)
-    rows.assign(predicted=np.where(prob >= 0.5, "alga", "yeast"), prob_alga=prob, prob_yeast=1 - prob).to_parquet(
-        PATHS.oof
-    )
-    pd.DataFrame({"fold": [0, 1], "epoch": [0, 0], "train_loss": [0.7, 0.6]}).to_csv(PATHS.curves, index=False)
     for fold in range(2):
-        save_weights(PATHS.members / f"fold_{fold}.safetensors", {"fold": torch.tensor([float(fold)])})
+        network = get_model(ARCHITECTURE, 2, "none")
+        save_weights(PATHS.members / f"fold_{fold}.safetensors", network.state_dict())
+    is_alga = (rows["label"] == "alga").to_numpy()
+    logits = rng.normal(np.stack([is_alga, ~is_alga], 1), 1).astype(np.float32)
+    features = rng.normal(size=(len(rows), network.num_features)).astype(np.float32)
+    write_answers(rows, logits, features)
+    pd.DataFrame({"fold": [0, 1], "epoch": [0, 0], "train_loss": [0.7, 0.6]}).to_csv(PATHS.curves, index=False)
     weights = {"source": "none", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     return {"identity": {"manifest": manifest_digest(manifest)}, "weights": weights, "git_commit": "abc"}
+
+
+def write_answers(rows: pd.DataFrame, logits: np.ndarray, features: np.ndarray) -> None:
+    probs = softmax(logits.astype(np.float64))
+    named = np.array(["alga", "yeast"], object)[probs.argmax(1)]
+    rows.assign(predicted=named, prob_alga=probs[:, 0], prob_yeast=probs[:, 1]).to_parquet(PATHS.oof)
+    save_file({"logits": np.ascontiguousarray(logits)}, PATHS.runs / "oof_logits.safetensors")
+    save_file({"features": np.ascontiguousarray(features)}, PATHS.runs / "oof_features.safetensors")
 
 
 def test_metrics_are_written_and_returned_and_of_all_usable_images(state: dict[str, Any]) -> None:
@@ -109,9 +123,40 @@ def test_metrics_are_written_and_returned_and_of_all_usable_images(state: dict[s
 
 def test_groups_are_found_by_image_and_not_by_place(state: dict[str, Any]) -> None:
     metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    order = np.random.default_rng(0).permutation(24)
+    rows = pd.read_parquet(PATHS.oof)[["image_id", "fold", "label"]].iloc[order]
+    logits = load_file(PATHS.runs / "oof_logits.safetensors")["logits"][order]
+    features = load_file(PATHS.runs / "oof_features.safetensors")["features"][order]
+    write_answers(rows.reset_index(drop=True), logits, features)
+    again = evaluate(config_of(), PATHS, NullTracker(), state)
+    assert {name: again[name] for name in METRICS} == {name: metrics[name] for name in METRICS}
+    assert again["conformal"]["coverage"] == metrics["conformal"]["coverage"]
+
+
+def test_answers_that_are_not_of_one_run_are_refused(state: dict[str, Any]) -> None:
     oof = pd.read_parquet(PATHS.oof)
-    oof.sample(frac=1, random_state=0).to_parquet(PATHS.oof)
-    assert evaluate(config_of(), PATHS, NullTracker(), state) == metrics
+    oof.iloc[::-1].to_parquet(PATHS.oof)
+    with pytest.raises(DataError, match="oof_features.safetensors are not of one run. Train again with --restart."):
+        evaluate(config_of(), PATHS, NullTracker(), state)
+    assert not PATHS.bundle.exists()
+
+
+def test_metrics_say_what_doubt_is_worth_and_the_bundle_carries_it(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(target_coverage=0.8), PATHS, NullTracker(), state)
+    info = read_bundle(PATHS.bundle)
+    assert info.conformal is not None
+    assert info.novelty is not None
+    assert info.conformal.target_coverage == metrics["conformal"]["target_coverage"] == 0.8
+    assert list(info.conformal.thresholds) == list(metrics["conformal"]["thresholds"].values())
+    assert info.calibration.method == metrics["calibration"]["method"]
+    np.testing.assert_allclose(info.calibration.temperatures, metrics["calibration"]["temperatures"], atol=1e-6)
+    assert metrics["ece"]["value"] == metrics["calibration"]["ece_before"]["value"]
+    assert metrics["log_loss"]["value"] == metrics["calibration"]["log_loss_before"]["value"]
+    assert set(metrics["novelty"]["auroc"]) == {"noise", "blank", "text"}
+    assert sum(metrics["conformal"]["set_sizes"].values()) == 24
+    predictor = open_predictor([PATHS.bundle], engine="torch", precision="fp32")
+    answers = predictor.run_all(np.zeros((1, 32, 32, 3), np.uint8))
+    assert predictor.judge.answer(answers.probs[0], answers.novelty[0])["refer"] in (True, False)
 
 
 def test_the_tables_that_dvc_draws_have_the_columns_that_it_asks_for(state: dict[str, Any]) -> None:
@@ -121,6 +166,12 @@ def test_the_tables_that_dvc_draws_have_the_columns_that_it_asks_for(state: dict
     assert counts.to_numpy().tolist() == metrics["confusion_matrix"]
     assert {"epoch", "train_loss"} <= set(pd.read_csv(PATHS.plots / "curves.csv"))
     per_class = pd.read_csv(PATHS.plots / "per_class.csv").set_index("class")
+    reliability = pd.read_csv(PATHS.plots / "reliability.csv")
+    assert {"calibration", "confidence", "accuracy"} <= set(reliability)
+    assert reliability.groupby("calibration")["num_images"].sum().to_dict() == {"before": 24, "after": 24}
+    risk = pd.read_csv(PATHS.plots / "risk_coverage.csv")
+    assert {"coverage", "accuracy"} <= set(risk)
+    assert (risk["coverage"].iloc[-1], len(risk) <= 100) == (1, True)
     assert per_class["f1"].to_dict() == {name: row["f1"]["value"] for name, row in metrics["per_class"].items()}
 
 
@@ -128,7 +179,7 @@ def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
     metrics = evaluate(config_of(), PATHS, NullTracker(), state)
     info = read_bundle(PATHS.bundle)
     assert info.classes == ("alga", "yeast")
-    assert info.architecture == "resnext26ts"
+    assert info.architecture == ARCHITECTURE
     assert info.preprocessing.model_dump() == {
         "size_px": 32, "resize": "stretch", "intensity": "percentile", "page": 0, "max_pixels": 300_000_000,
         "channels": None, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25),
@@ -136,7 +187,7 @@ def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
     assert [member.fold for member in info.members] == [0, 1]
     for member in info.members:
         assert sha256_of_file(PATHS.bundle / member.file) == member.sha256
-        assert load_file(PATHS.bundle / member.file)["fold"].tolist() == [member.fold]
+        assert sha256_of_file(PATHS.members / f"fold_{member.fold}.safetensors") == member.sha256
     assert info.training_data == {
         "manifest_digest": state["identity"]["manifest"], "num_images": 24, "num_groups": 4,
     }  # fmt: skip
@@ -149,7 +200,7 @@ def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
 def test_calibration_inputs_are_training_images_of_a_seeded_choice(
     state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("microscopy_cls.evaluation.evaluate.NUM_CALIBRATION_INPUTS", 10)
+    monkeypatch.setattr("microscopy_cls.evaluation.assemble.NUM_CALIBRATION_INPUTS", 10)
     chosen = []
     for _ in range(2):
         evaluate(config_of(), PATHS, NullTracker(), state)
@@ -189,6 +240,9 @@ def test_the_tracker_is_told_everything_and_the_state_is_left_as_it_was(state: d
         assert tracker.metrics[f"{name}_ci_low"] == figure["ci_low"]
         assert tracker.metrics[f"{name}_ci_high"] == figure["ci_high"]
         assert tracker.metrics[f"{name}_std"] == pytest.approx(np.std(figure["fold_values"], ddof=1))
+    assert tracker.metrics["ece_after"] == metrics["calibration"]["ece_after"]["value"]
+    assert tracker.metrics["conformal_coverage"] == metrics["conformal"]["coverage"]["value"]
+    assert tracker.metrics["referred_share"] == metrics["risk_coverage"]["referred"]["share"]["value"]
     assert tracker.metrics["f1_class_alga"] == metrics["per_class"]["alga"]["f1"]["value"]
     assert all(isinstance(value, float) for value in tracker.metrics.values())
     assert json.dumps(state) == before

@@ -10,6 +10,7 @@ import torch
 
 from microscopy_cls.model import get_model
 from microscopy_cls.model.bundle import write_bundle
+from microscopy_cls.model.doubt import Known
 from microscopy_cls.model.graph import add_openvino
 from microscopy_cls.model.members import save_weights
 
@@ -30,7 +31,9 @@ INFO: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_bundle(folder: Path, num_members: int = 2, *, graphs: bool = False, **changes: Any) -> Path:
+def make_bundle(
+    folder: Path, num_members: int = 2, *, graphs: bool = False, known: dict[int, Known] | None = None, **changes: Any
+) -> Path:
     """Write a bundle into `folder`; `changes` are fields of its description."""
     info = INFO | changes
     files = {}
@@ -41,7 +44,7 @@ def make_bundle(folder: Path, num_members: int = 2, *, graphs: bool = False, **c
         files[fold] = folder.with_name(f"{folder.name}_{fold}.safetensors")
         save_weights(files[fold], network.state_dict())
     inputs = {"pixels": squares(40, seed=7), "folds": np.arange(40) % num_members}
-    write_bundle(folder, info, files, inputs, **({"add_graphs": add_openvino} if graphs else {}))
+    write_bundle(folder, info, files, inputs, known=known, **({"add_graphs": add_openvino} if graphs else {}))
     return folder
 
 

@@ -28,7 +28,7 @@ from microscopy_cls.inference.batch.results import FOLDERS
 from microscopy_cls.inference.batch.scoring import score
 from microscopy_cls.inference.batch.thumbnails import choose_thumbnails, least_confident, make_thumbnails
 from microscopy_cls.inference.predictor import open_predictor
-from microscopy_cls.inference.rows import answer, table
+from microscopy_cls.inference.rows import Judge, table
 
 CLASSES = ("<b>bold</b>", "light & 'dim'")
 HOSTILE = (
@@ -120,7 +120,7 @@ def batch(out: Path, paths: list[str], *, failed: tuple[int, ...] = (), **column
         else:
             prob = rng.uniform()
             size = {"width_px": 30, "height_px": 20}
-            found = answer(np.array([prob, 1 - prob]), CLASSES)
+            found = Judge(CLASSES).answer(np.array([prob, 1 - prob]), np.nan)
             records.append({"path": path, "status": "ok", "error": "", **found, **size})
     rows = table(records, [{} for _ in paths], CLASSES).assign(**columns)
     return Batch(out, rows, [Input(path, out.parent / path) for path in paths])
@@ -206,11 +206,16 @@ def test_slides_and_stacks_link_to_their_files(tmp_path: Path) -> None:
 def test_columns_of_doubt_are_there_where_they_have_values(tmp_path: Path) -> None:
     plain = batch(tmp_path / "a", ["a.png", "b.png"]).page()
     assert [column["title"] for column in plain.data["columns"]][4:] == ["Size in px"]
-    doubt = {"prediction_set": [["x", "y"], None], "refer": [True, None], "novelty": [np.float64(0.25), None]}
-    page = batch(tmp_path / "b", ["a.png", "b.png"], **doubt).page()
+    assert "Referred" not in plain.shown
+    doubt = {
+        "prediction_set": ["x|y", "", None], "refer": pd.array([True, True, None], "boolean"),
+        "novelty": [0.25, 0.5, None],
+    }  # fmt: skip
+    page = batch(tmp_path / "b", ["a.png", "b.png", "c.png"], failed=(2,), **doubt).page()
     titles = ["Prediction set", "Refer", "Novelty", "Size in px"]
     assert [column["title"] for column in page.data["columns"]][4:] == titles
-    assert [row[6:9] for row in page.data["rows"]] == [["x, y", "yes", 0.25], [None, None, None]]
+    assert [row[6:9] for row in page.data["rows"]] == [["x, y", "yes", 0.25], ["none", "yes", 0.5], [None] * 3]
+    assert "Referred 2" in page.shown
 
 
 def test_a_score_is_shown_and_rows_say_right_or_wrong(hostile: Batch) -> None:

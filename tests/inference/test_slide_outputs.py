@@ -40,7 +40,7 @@ def some_result(
     answer = aggregate(probs, grid["tissue"].to_numpy())
     return SlideResult(
         "folder/a slide.svs", "aperio", width, height, 0.5, "file", tile_px, count_tiles(width, height, tile_px),
-        grid, probs, classes, "mean", answer, thumbnail, mask,
+        grid, probs, rng.uniform(0.5, 1.5, len(grid)), classes, "mean", answer, thumbnail, mask,
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_the_folder_holds_a_row_a_tile_and_the_answer(tmp_path: Path) -> None:
     table = pd.read_parquet(tmp_path / "s/tiles.parquet")
     assert list(table) == [
         "x_px", "y_px", "width_px", "height_px", "tissue", "predicted", "confidence",
-        *(f"prob_{name}" for name in CLASSES),
+        *(f"prob_{name}" for name in CLASSES), "novelty",
     ]  # fmt: skip
     np.testing.assert_array_equal(table[[f"prob_{name}" for name in CLASSES]], result.probs)
     assert list(table["predicted"]) == [CLASSES[index] for index in result.probs.argmax(1)]
@@ -106,7 +106,15 @@ def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
         "um_per_px_from": "file", "tile_px": 100.0, "tile_um": 50.0, "num_tiles": 80,
         "num_tissue_tiles": len(result.grid), "rule": "mean", "predicted": best, "confidence": result.answer.max(),
         "probs": dict(zip(CLASSES, result.answer, strict=True)), "shares": None,
+        "novelty": np.median(result.novelty), "share_novel": (result.novelty >= 1).mean(),
     }  # fmt: skip
+
+
+def test_a_model_without_a_sense_of_novelty_leaves_it_open(tmp_path: Path) -> None:
+    result = some_result()
+    write_slide_outputs(tmp_path / "s", replace(result, novelty=np.full(len(result.grid), np.nan)))
+    summary = json.loads((tmp_path / "s/summary.json").read_text())
+    assert (summary["novelty"], summary["share_novel"]) == (None, None)
 
 
 def test_without_a_scale_the_summary_says_null(tmp_path: Path) -> None:

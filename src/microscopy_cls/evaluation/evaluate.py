@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.dataset.cache import check_reading, open_pixels
+from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import ConfigError, DataError
+from microscopy_cls.evaluation.assemble import assemble_bundle
+from microscopy_cls.evaluation.calibration import reliability_table
+from microscopy_cls.evaluation.doubt import doubt_report, fit_doubt
+from microscopy_cls.evaluation.held_out import read_held_out
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
+from microscopy_cls.evaluation.novelty import novelty_report, strangers_auroc
+from microscopy_cls.evaluation.risk import risk_table
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS
-from microscopy_cls.model.bundle import BundleInfo, write_bundle
 from microscopy_cls.system.files import write_csv, write_json
-from microscopy_cls.system.versions import software_versions
 from microscopy_cls.tracking import Tracker
-
-NUM_CALIBRATION_INPUTS = 256  # int8 ranges settle with some hundred images; more only make the bundle larger
 
 
 def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str, Any]) -> Json:
@@ -35,25 +35,39 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         The metrics.
 
     Raises:
-        DataError: the run does not belong to the manifest, or the images were prepared with other settings.
+        DataError: the run does not belong to the manifest, its files do not belong together, or the images were
+            prepared with other settings.
         ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
-    manifest = read_manifest(paths.manifest)
-    if state["identity"]["manifest"] != manifest_digest(manifest):
-        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
-    check_reading(paths.prepared, reading_of(config))
+    manifest = _manifest_of(config, paths, state)
     classes, positive = class_names(manifest), config.evaluate.positive_class
     _check_positive(positive, classes)
     oof = pd.read_parquet(paths.oof)
     groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
-    metrics = {"name": config.name} | out_of_fold_metrics(
-        oof, groups, classes, resamples=config.evaluate.bootstrap_samples, positive_class=positive
-    )
+    held_out = read_held_out(paths, oof, groups, classes)
+    resamples, seed = config.evaluate.bootstrap_samples, config.runtime.seed
+    doubt = fit_doubt(held_out, config.evaluate.target_coverage, resamples=resamples, seed=seed)
+    metrics = {
+        "name": config.name,
+        **out_of_fold_metrics(oof, groups, classes, resamples=resamples, positive_class=positive),
+        **doubt_report(held_out, doubt, resamples=resamples),
+    }
+    info = assemble_bundle(config, paths, manifest, metrics, doubt, state)
+    auroc = strangers_auroc(paths.bundle, info, doubt.known, held_out, doubt.novelty, seed=seed)
+    metrics["novelty"] = novelty_report(held_out, auroc, resamples=resamples, seed=seed)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
-    _write_bundle(config, paths, manifest, metrics, state)
     _track(tracker, config, paths, metrics)
     return metrics
+
+
+def _manifest_of(config: Config, paths: Paths, state: Mapping[str, Any]) -> pd.DataFrame:
+    """The manifest, once it is certain that the run was trained on it."""
+    manifest = read_manifest(paths.manifest)
+    if state["identity"]["manifest"] != manifest_digest(manifest):
+        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
+    check_reading(paths.prepared, reading_of(config))
+    return manifest
 
 
 def _check_positive(positive: str | None, classes: list[str]) -> None:
@@ -66,11 +80,6 @@ def _check_positive(positive: str | None, classes: list[str]) -> None:
         )
 
 
-def headline(metrics: Json) -> Json:
-    """The values of the overall metrics, without intervals."""
-    return {name: metrics[name]["value"] for name in METRICS}
-
-
 def _write_plots(paths: Paths, oof: pd.DataFrame, metrics: Json) -> None:
     """The tables that `dvc plots show` draws, an entry a file in dvc.yaml."""
     confusion = oof[["label", "predicted"]].rename(columns={"label": "actual"})
@@ -81,52 +90,8 @@ def _write_plots(paths: Paths, oof: pd.DataFrame, metrics: Json) -> None:
         for name, row in metrics["per_class"].items()
     ]
     write_csv(paths.plots / "per_class.csv", pd.DataFrame(per_class))
-
-
-def _write_bundle(
-    config: Config, paths: Paths, manifest: pd.DataFrame, metrics: Json, state: Mapping[str, Any]
-) -> BundleInfo:
-    reading, weights = reading_of(config), dict(state["weights"])
-    info = {
-        "name": config.name,
-        "classes": tuple(metrics["classes"]),
-        "architecture": config.model.name,
-        "preprocessing": asdict(reading) | {"mean": weights.pop("mean"), "std": weights.pop("std")},
-        "weights": weights,
-        **_field(manifest, config.data.um_per_px),
-        "slide_rule": config.evaluate.slide_rule,
-        "decision_threshold": metrics.get("binary", {}).get("threshold"),
-        "positive_class": metrics.get("binary", {}).get("positive_class"),
-        "training_data": {
-            "manifest_digest": manifest_digest(manifest),
-            "num_images": metrics["num_images"],
-            "num_groups": metrics["num_groups"],
-        },
-        "metrics": headline(metrics),
-        "config": config.model_dump(mode="json"),
-        "versions": software_versions(),
-        "git_commit": state["git_commit"],
-    }
-    members = {fold: paths.members / f"fold_{fold}.safetensors" for fold in range(config.folds.num)}
-    from microscopy_cls.model.graph import add_openvino
-
-    inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
-    return write_bundle(paths.bundle, info, members, inputs, add_openvino)
-
-
-def _field(manifest: pd.DataFrame, um_per_px: float | None) -> dict[str, Any]:
-    """How much an image shows: the median side (of a square of equal area), in pixels and, where known, in microns."""
-    images = trainable(manifest)
-    side_px = float(np.median(np.sqrt(images["width_px"].to_numpy(float) * images["height_px"].to_numpy(float))))
-    return {"field_px": round(side_px), "field_um": side_px * um_per_px if um_per_px else None}
-
-
-def _calibration_inputs(paths: Paths, manifest: pd.DataFrame, seed: int) -> dict[str, NDArray[Any]]:
-    """A seeded choice of the training images, and the fold of each; see `write_bundle`."""
-    rows = trainable(manifest).index.to_numpy()
-    chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:NUM_CALIBRATION_INPUTS])
-    folds = manifest.loc[chosen, "fold"].to_numpy(np.int64)
-    return {"pixels": np.asarray(open_pixels(paths.prepared)[chosen]), "folds": folds}
+    write_csv(paths.plots / "reliability.csv", reliability_table(metrics["calibration"]))
+    write_csv(paths.plots / "risk_coverage.csv", risk_table(metrics["risk_coverage"]))
 
 
 def _track(tracker: Tracker, config: Config, paths: Paths, metrics: Json) -> None:
@@ -146,6 +111,11 @@ def _flat_metrics(metrics: Json) -> dict[str, float]:
         folds = [value for value in figure["fold_values"] if value is not None]
         flat |= {name: figure["value"], f"{name}_ci_low": figure["ci_low"], f"{name}_ci_high": figure["ci_high"]}
         flat[f"{name}_std"] = float(np.std(folds, ddof=1)) if len(folds) > 1 else None
+    flat |= {
+        "ece_after": metrics["calibration"]["ece_after"]["value"],
+        "conformal_coverage": metrics["conformal"]["coverage"]["value"],
+        "referred_share": metrics["risk_coverage"]["referred"]["share"]["value"],
+    }
     for name, figure in metrics.get("binary", {}).items():
         if isinstance(figure, dict):
             flat[name] = figure["value"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from microscopy_cls.evaluation.binary import binary_scores, cross_fitted_calls, youden_threshold
-from microscopy_cls.evaluation.intervals import LEVEL, Array, end_where_all_agree, with_intervals
+from microscopy_cls.evaluation.figures import figure, number
+from microscopy_cls.evaluation.intervals import LEVEL, Array, with_intervals
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS, Predicted, all_scores, confusion_counts
 
 Json = dict[str, Any]
@@ -100,15 +100,4 @@ def _binary(
 
 def _figure(num_groups: int, value: Any, low: Any, high: Any, per_fold: Any) -> Json:
     """A score as the file has it; `num_groups` counts the groups behind a share of right answers, 0 for others."""
-    if num_groups and value == low == 1:
-        low = end_where_all_agree(num_groups)
-    if num_groups and value == high == 0:
-        high = 1 - end_where_all_agree(num_groups)
-    return {
-        "value": _number(value), "ci_low": _number(low), "ci_high": _number(high),
-        "fold_values": [_number(one) for one in per_fold],
-    }  # fmt: skip
-
-
-def _number(value: Any) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
+    return {**figure(value, low, high, num_groups), "fold_values": [number(one) for one in per_fold]}

@@ -67,7 +67,7 @@ def all_scores(predicted: Predicted, weights: Array) -> tuple[dict[str, Array], 
         "precision_macro": _nanmean(precision),
         "recall_macro": _nanmean(recall),
         "auroc_macro": _nanmean(auroc),
-        "log_loss": weights @ _surprise(predicted) / total,
+        "log_loss": weights @ surprise(predicted) / total,
         "ece": calibration_error(predicted, weights),
     }
     return overall, {"precision": precision, "recall": recall, "f1": f1, "auroc": auroc}
@@ -100,17 +100,24 @@ def average_precision(positive: NDArray[np.bool_], score: Array, weights: Array)
 def calibration_error(predicted: Predicted, weights: Array) -> Array:
     """Expected calibration error of the top class in bins of equal mass: (b,).
 
-    The bins are those of all images, whatever their weights. Equal confidences share a bin, or else the order of the
-    images would count. Naeini et al. 2015, Obtaining well calibrated probabilities; equal mass after Nixon et al. 2019,
-    arXiv:1904.01685.
+    The bins are those of all images, whatever their weights. Naeini et al. 2015, Obtaining well calibrated
+    probabilities; equal mass after Nixon et al. 2019, arXiv:1904.01685.
     """
     confidence = predicted.probs.max(1)
     gap = (predicted.top == predicted.truth) - confidence
-    num_bins = min(NUM_BINS, len(gap))
-    num_below = np.searchsorted(np.sort(confidence), confidence)
-    bins = np.eye(num_bins)[num_below * num_bins // len(gap)]
-    error: Array = np.abs(weights @ (gap[:, None] * bins)).sum(1) / weights.sum(1)
+    error: Array = np.abs(weights @ (gap[:, None] * confidence_bins(confidence))).sum(1) / weights.sum(1)
     return error
+
+
+def confidence_bins(confidence: Array) -> Array:
+    """Which of the bins of equal mass each image is in: (n, bins), one 1 in each row.
+
+    Equal confidences share a bin, or else the order of the images would count; so a bin may be empty.
+    """
+    num_bins = min(NUM_BINS, len(confidence))
+    num_below = np.searchsorted(np.sort(confidence), confidence)
+    bins: Array = np.eye(num_bins)[num_below * num_bins // len(confidence)]
+    return bins
 
 
 def _by_score(positive: NDArray[np.bool_], score: Array, weights: Array) -> tuple[Array, Array]:
@@ -121,10 +128,11 @@ def _by_score(positive: NDArray[np.bool_], score: Array, weights: Array) -> tupl
     return tuple(np.add.reduceat(ranked * side, starts, axis=1) for side in (positive[order], ~positive[order]))  # type: ignore[return-value]
 
 
-def _surprise(predicted: Predicted) -> Array:
+def surprise(predicted: Predicted) -> Array:
+    """Log loss of each image, (n,)."""
     given = predicted.probs[np.arange(len(predicted.truth)), predicted.truth]
-    surprise: Array = -np.log(np.clip(given, SMALLEST_PROB, 1))
-    return surprise
+    loss: Array = -np.log(np.clip(given, SMALLEST_PROB, 1))
+    return loss
 
 
 def _ratio(part: Array, whole: Array, empty: float = 0.0) -> Array:

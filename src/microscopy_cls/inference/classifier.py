@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microscopy_cls.errors import ImageError
 from microscopy_cls.images import fit_square
 from microscopy_cls.inference.predictor import Predictor, open_predictor
-from microscopy_cls.inference.rows import answer, table
+from microscopy_cls.inference.rows import table
 from microscopy_cls.model.bundle import BundleInfo
 from microscopy_cls.tracking import bundle_dir_of
 
@@ -45,11 +45,9 @@ class Classifier:
         images = _listed(images)
         read = [self._read(image) for image in images]
         squares = [square for square, _ in read if square is not None]
-        probs = iter(self._predictor.run_all(squares).probs)
-        records = [
-            {**found, **({} if square is None else answer(next(probs), self._predictor.classes))}
-            for square, found in read
-        ]
+        answers, judge = self._predictor.run_all(squares), self._predictor.judge
+        judged = (judge.answer(*one) for one in zip(answers.probs, answers.novelty, strict=True))
+        records = [{**found, **({} if square is None else next(judged))} for square, found in read]
         return table(records, [{}] * len(records), self._predictor.classes)
 
     def extract_features(self, images: Image | Sequence[Image]) -> NDArray[np.float32]:

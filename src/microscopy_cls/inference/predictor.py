@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +13,47 @@ from numpy.typing import NDArray
 from microscopy_cls.dataset.cache import Reading
 from microscopy_cls.errors import BundleError, ConfigError
 from microscopy_cls.inference.engines import Engine, Outputs, open_engine
+from microscopy_cls.inference.rows import Judge
 from microscopy_cls.inference.views import View, views_of
-from microscopy_cls.model.bundle import BundleInfo, Member, read_bundle
+from microscopy_cls.model.bundle import BundleInfo, Member, known_of, read_bundle, scaling_of
+from microscopy_cls.model.doubt import Known, Scaling, softmax
 
 
 @dataclass(frozen=True)
 class Answers:
-    """For b images: `probs` float64 (b, classes), `features` float32 (b, d) of the first model's first member."""
+    """What is said of b images.
+
+    Attributes:
+        probs: calibrated, float64 (b, classes).
+        features: float32 (b, d), of the first model's first member and the first view.
+        novelty: float64 (b,), of these features: from 1 on they are unlike all that this member was tried on. NaN for
+            a bundle that does not say what its members know.
+    """
 
     probs: NDArray[np.float64]
     features: NDArray[np.float32]
+    novelty: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Model:
-    """One bundle, ready: its description, the members in use, and the engine that runs them."""
+    """One bundle, ready.
+
+    Attributes:
+        info: its description.
+        members: those in use.
+        engine: runs them.
+        views: of each image.
+        scalings: of the members' logits.
+        known: to the first of the members; None where the bundle does not say.
+    """
 
     info: BundleInfo
     members: tuple[Member, ...]
     engine: Engine
     views: tuple[View, ...]
+    scalings: tuple[Scaling, ...]
+    known: Known | None
 
 
 class Predictor:
@@ -48,6 +69,7 @@ class Predictor:
             _check_alike(first, other.info)
         self.models, self.classes = tuple(models), first.classes
         self.reading = reading_of(first)
+        self.judge = Judge(first.classes, _thresholds([model.info for model in models]))
         self.batch_size = models[0].engine.batch_size
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
@@ -55,15 +77,19 @@ class Predictor:
         copies = itertools.tee(batches, len(self.models))
         streams = [_answers(model, copy) for model, copy in zip(self.models, copies, strict=True)]
         for parts in zip(*streams, strict=True):
-            yield Answers(np.mean([part.probs for part in parts], axis=0), parts[0].features)
+            yield replace(parts[0], probs=np.mean([part.probs for part in parts], axis=0))
 
     def run_all(self, squares: Sequence[NDArray[np.uint8]]) -> Answers:
         """Answers for any number of squares at once."""
         starts = range(0, len(squares), self.batch_size)
         parts = list(self.run(np.stack(squares[start : start + self.batch_size]) for start in starts))
         if not parts:
-            return Answers(np.empty((0, len(self.classes))), np.empty((0, 0), np.float32))
-        return Answers(np.concatenate([p.probs for p in parts]), np.concatenate([p.features for p in parts]))
+            return Answers(np.empty((0, len(self.classes))), np.empty((0, 0), np.float32), np.empty(0))
+        return Answers(
+            np.concatenate([part.probs for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.novelty for part in parts]),
+        )
 
 
 def open_predictor(
@@ -84,7 +110,9 @@ def open_predictor(
         info = read_bundle(folder)
         chosen = choose_members(info, members)
         views = views_of(info.config) if tta or info.config.get("evaluate", {}).get("tta") else views_of({})
-        models.append(Model(info, chosen, open_engine(folder, info, chosen, engine, precision), tuple(views)))
+        ready = open_engine(folder, info, chosen, engine, precision)
+        scalings = tuple(scaling_of(info, member) for member in chosen)
+        models.append(Model(info, chosen, ready, tuple(views), scalings, known_of(folder, info, chosen[0])))
     return Predictor(models)
 
 
@@ -135,16 +163,22 @@ def _answers(model: Model, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Ans
     outputs = model.engine.run(viewed)
     while several := list(itertools.islice(outputs, len(model.views))):
         probs = np.mean([_probabilities(model, found) for found in several], axis=0)
-        yield Answers(probs, several[0].features)
+        features = several[0].features
+        novelty = np.full(len(features), np.nan) if model.known is None else model.known.novelty(features)
+        yield Answers(probs, features, novelty)
 
 
 def _probabilities(model: Model, outputs: Outputs) -> NDArray[np.float64]:
-    """Members' logits, each divided by its own temperature where the bundle has one, as mean probabilities."""
-    logits = outputs.logits.astype(np.float64)
-    calibration = model.info.calibration
-    if calibration.method == "temperature":
-        by_fold = {m.fold: t for m, t in zip(model.info.members, calibration.temperatures, strict=True)}
-        logits /= np.array([by_fold[member.fold] for member in model.members])[:, None, None]
-    shifted = np.exp(logits - logits.max(axis=2, keepdims=True))
-    probs: NDArray[np.float64] = (shifted / shifted.sum(axis=2, keepdims=True)).mean(axis=0)
+    """Members' logits, each scaled as its own held-out fold asks for, as mean probabilities."""
+    each = [softmax(scaling.scaled(logits)) for scaling, logits in zip(model.scalings, outputs.logits, strict=True)]
+    probs: NDArray[np.float64] = np.mean(each, axis=0)
     return probs
+
+
+def _thresholds(infos: Sequence[BundleInfo]) -> NDArray[np.float64] | None:
+    """Of several models the lower one for each class: a set holds what any of them would have put into it.
+
+    None where a model has none.
+    """
+    known = [info.conformal.thresholds for info in infos if info.conformal is not None]
+    return np.min(known, axis=0) if len(known) == len(infos) else None

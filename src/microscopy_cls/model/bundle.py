@@ -9,16 +9,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from microscopy_cls.config.schema import Intensity, Resize, SlideRule
 from microscopy_cls.errors import BundleError
+from microscopy_cls.model.doubt import Known, Scaling
 from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_text
 
 FORMAT_VERSION = 1
 CALIBRATION_INPUTS = "calibration_inputs.safetensors"
+NOVELTY = "novelty.safetensors"
 
 
 class _Part(BaseModel):
@@ -55,16 +59,39 @@ class Member(_Part):
 
 
 class Calibration(_Part):
-    """What logits are divided by before the softmax; `none` leaves them as they are."""
+    """How logits are scaled before the softmax, in the order of the members; `none` leaves them as they are.
 
-    method: Literal["none", "temperature"] = "none"
+    Attributes:
+        temperatures: that logits are divided by.
+        scales, biases: of each class, that they are then multiplied by and raised by; empty but for `vector`.
+    """
+
+    method: Literal["none", "temperature", "vector"] = "none"
     temperatures: tuple[float, ...] = ()
+    scales: tuple[tuple[float, ...], ...] = ()
+    biases: tuple[tuple[float, ...], ...] = ()
+
+
+class Conformal(_Part):
+    """The smallest calibrated probability that puts each class into the set, in the order of the classes."""
+
+    target_coverage: float
+    thresholds: tuple[float, ...]
+
+
+class Novelty(_Part):
+    """From which distance on features are unlike all that a member was tried on; `axes_<fold>` in the file."""
+
+    file: str
+    sha256: str
+    thresholds: tuple[float, ...]
 
 
 class BundleInfo(_Part):
     """The content of `bundle.json`.
 
     Attributes:
+        conformal, novelty: None in bundles that were written before there were any.
         field_px: side of the training images, the median in pixels as stored.
         field_um: the same in microns, where the config says how many a pixel has.
         slide_rule: how the answers of a slide's tiles become one.
@@ -78,6 +105,8 @@ class BundleInfo(_Part):
     preprocessing: Preprocessing
     members: tuple[Member, ...]
     calibration: Calibration = Calibration()
+    conformal: Conformal | None = None
+    novelty: Novelty | None = None
     field_px: int | None = None
     field_um: float | None = None
     slide_rule: SlideRule = "mean"
@@ -96,16 +125,18 @@ def write_bundle(
     member_files: Mapping[int, Path],
     calibration_inputs: Mapping[str, NDArray[Any]],
     add_graphs: Callable[[Path, BundleInfo], BundleInfo] = lambda _, written: written,
+    known: Mapping[int, Known] | None = None,
 ) -> BundleInfo:
     """Assemble a bundle; an earlier one in `folder` is replaced as a whole.
 
     Args:
         folder: of the bundle.
-        info: the fields of `BundleInfo` but for `members`.
+        info: the fields of `BundleInfo` but for `members` and `novelty`.
         member_files: weights file by fold.
         calibration_inputs: for quantisation: `pixels`, uint8 (n, size_px, size_px, 3), and `folds`, int64 (n,), the
             fold of each, whose member never saw it.
         add_graphs: puts other forms of the members into the folder and into its description.
+        known: what each member knows, by fold; None leaves the bundle without a sense of novelty.
     """
     with atomic_folder(folder) as temporary:
         members = []
@@ -114,9 +145,39 @@ def write_bundle(
             target.write_bytes(source.read_bytes())
             members.append(Member(fold=fold, file=target.name, sha256=sha256_of_file(target)))
         save_file(dict(calibration_inputs), temporary / CALIBRATION_INPUTS)
-        written = add_graphs(temporary, BundleInfo(**info, members=tuple(members)))
+        novelty = None if known is None else _write_known(temporary, known)
+        written = add_graphs(temporary, BundleInfo(**info, members=tuple(members), novelty=novelty))
         write_text(temporary / "bundle.json", written.model_dump_json(indent=2) + "\n")
     return written
+
+
+def _write_known(folder: Path, known: Mapping[int, Known]) -> Novelty:
+    save_file({f"axes_{fold}": one.axes for fold, one in known.items()}, folder / NOVELTY)
+    thresholds = tuple(known[fold].threshold for fold in sorted(known))
+    return Novelty(file=NOVELTY, sha256=sha256_of_file(folder / NOVELTY), thresholds=thresholds)
+
+
+def scaling_of(info: BundleInfo, member: Member) -> Scaling:
+    """How a member's logits are scaled."""
+    place, found = info.members.index(member), info.calibration
+    temperature = found.temperatures[place] if found.method != "none" else 1.0
+    if found.method != "vector":
+        return Scaling.none(len(info.classes), temperature)
+    return Scaling(temperature, np.array(found.scales[place]), np.array(found.biases[place]))
+
+
+def known_of(folder: Path, info: BundleInfo, member: Member) -> Known | None:
+    """What a member knows; None in bundles that do not say.
+
+    Raises:
+        BundleError: the file is missing or damaged.
+    """
+    if info.novelty is None:
+        return None
+    path = checked(folder, info.novelty.file, info.novelty.sha256)
+    with safe_open(path, "numpy") as tensors:
+        axes = tensors.get_tensor(f"axes_{member.fold}")
+    return Known(axes, info.novelty.thresholds[info.members.index(member)])
 
 
 def read_bundle(folder: Path) -> BundleInfo:

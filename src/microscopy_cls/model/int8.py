@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from microscopy_cls.errors import BundleError, MissingDependencyError
+from microscopy_cls.model.answers import BATCH_SIZE, graph_answers
 from microscopy_cls.model.bundle import CALIBRATION_INPUTS, BundleInfo, Member
-from microscopy_cls.model.vino import import_openvino, member_graph, numeric_hint
+from microscopy_cls.model.vino import import_openvino, member_graph
 from microscopy_cls.system.files import atomic_folder, read_json, sha256_of_file, write_json
 
 MIN_AGREEMENT = 0.995  # of the likeliest class with fp32's, on images that the member never saw
-BATCH_SIZE = 16
 RECORD = "int8.json"
 
 log = logging.getLogger(__name__)
@@ -114,8 +114,5 @@ def _quantise(graph: Any, pixels: NDArray[np.uint8]) -> Any:
 
 def _classes(graph: Any, pixels: NDArray[np.uint8], precision: str) -> NDArray[np.int64]:
     """The likeliest class of each image, int64 (n,)."""
-    compiled = import_openvino().Core().compile_model(graph, "CPU", numeric_hint(precision))
-    starts = range(0, len(pixels), BATCH_SIZE)
-    found = [compiled(pixels[start : start + BATCH_SIZE])[0].argmax(1) for start in starts]
-    classes: NDArray[np.int64] = np.concatenate([*found, np.empty(0, np.int64)])
+    classes: NDArray[np.int64] = graph_answers(graph, pixels, precision)[0].argmax(1)
     return classes

@@ -160,6 +160,9 @@ def _write_pyfunc(folder: Path, bundle_dir: Path, run_id: str, model: Any) -> No
         *(("string", name) for name in ("status", "error", "predicted")),
         ("double", "confidence"),
         *(("double", f"prob_{name}") for name in classes),
+        ("string", "prediction_set"),
+        ("boolean", "refer"),
+        ("double", "novelty"),
     ]
     save_model(
         str(folder),

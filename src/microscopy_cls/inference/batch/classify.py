@@ -21,21 +21,25 @@ from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.journal import Journal, unwritable
 from microscopy_cls.inference.batch.page import write_page
 from microscopy_cls.inference.batch.readers import ReaderPool
-from microscopy_cls.inference.batch.results import FOLDERS, folder_of, write_results
+from microscopy_cls.inference.batch.results import FOLDERS, folder_of, num_referred, write_results
 from microscopy_cls.inference.batch.scoring import Score, score
 from microscopy_cls.inference.batch.thumbnails import choose_thumbnails, make_thumbnails
 from microscopy_cls.inference.batch.watch import Watch
 from microscopy_cls.inference.predictor import Predictor
-from microscopy_cls.inference.rows import answer, rounded, table
+from microscopy_cls.inference.rows import rounded, table
 from microscopy_cls.inference.slides.aggregate import aggregate
 from microscopy_cls.inference.slides.outputs import SlideResult, write_slide_outputs
 from microscopy_cls.system.files import write_parquet
 from microscopy_cls.system.hardware import num_cores
 
 MAX_READERS = 8
+DECIDING = {
+    "name", "classes", "preprocessing", "calibration", "conformal", "novelty", "slide_rule", "field_um", "field_px",
+}  # fmt: skip
 INPUTS_A_READER = 8  # a reader takes half a second to start
 
-Joiner = Callable[[Input, Header, NDArray[np.float64]], NDArray[np.float64]]
+Floats = NDArray[np.float64]
+Joiner = Callable[[Input, Header, Floats, Floats], Floats]
 log = logging.getLogger(__name__)
 
 
@@ -74,15 +78,21 @@ class Summary:
         """Inputs without an answer."""
         return int((self.rows["status"] == "failed").sum())
 
+    @property
+    def num_referred(self) -> int | None:
+        """Inputs that a person should look at; None where the model does not say."""
+        return num_referred(self.rows)
+
     def lines(self) -> list[str]:
-        """Counts a class, failures by reason, the rate, and the score, to be printed."""
+        """Counts a class, failures by reason, how many are referred, the rate, and the score, to be printed."""
         rows = self.rows
         counts = rows.loc[rows["status"] == "ok", "predicted"].value_counts()
         reasons = rows.loc[rows["status"] == "failed", "error"].value_counts()
         num_now = len(rows) - self.num_before
         lines = [f"{count:>8}  {name}" for name, count in counts.items()]
         lines += [f"{count:>8}  failed: {reason}" for reason, count in reasons.items()]
-        lines.append(f"{len(rows)} inputs, {self.num_failed} failed; {num_now} now in {self.seconds:.1f} s")
+        referred = "" if self.num_referred is None else f", {self.num_referred} referred to a person"
+        lines.append(f"{len(rows)} inputs, {self.num_failed} failed{referred}; {num_now} now in {self.seconds:.1f} s")
         return lines + (self.score.lines() if self.score else [])
 
 
@@ -92,7 +102,8 @@ class _Pending:
 
     header: Header | None = None
     num_read: int = 0
-    probs: list[NDArray[np.float64]] = field(default_factory=list)
+    probs: list[Floats] = field(default_factory=list)
+    novelty: list[float] = field(default_factory=list)
     error: str | None = None
     is_read: bool = False
 
@@ -154,8 +165,9 @@ class _Run:
         pool = ReaderPool(opening, num_readers, self._request.time_limit_s)
         with self._watch:
             for answers in self._predictor.run(self._batches(pool)):
-                for index, probs in zip(self._under_way.popleft(), answers.probs, strict=True):
-                    self._pending[index].probs.append(probs)
+                for index, *found in zip(self._under_way.popleft(), answers.probs, answers.novelty, strict=True):
+                    self._pending[index].probs.append(found[0])
+                    self._pending[index].novelty.append(found[1])
                     self._finish(index)
 
     def _batches(self, pool: ReaderPool) -> Iterator[NDArray[np.uint8]]:
@@ -192,44 +204,44 @@ class _Run:
         self._watch.count(failed=record["status"] == "failed")
 
     def _record(self, item: Input, pending: _Pending) -> dict[str, Any]:
-        header, classes = pending.header, self._predictor.classes
+        header = pending.header
         if pending.error is not None or header is None:
             return {"path": item.path, "status": "failed", "error": pending.error or "gave no pixels"}
         size = {"width_px": header.width_px, "height_px": header.height_px}
-        probs = np.stack(pending.probs)
+        probs, novelty = np.stack(pending.probs), np.array(pending.novelty)
         joiners: dict[Kind, Joiner] = {"image": _only, "stack": self._stack, "slide": self._slide}
-        joined = joiners[header.kind](item, header, probs)
+        joined = joiners[header.kind](item, header, probs, novelty)
         return {
             "path": item.path,
             "status": "ok",
             "error": "",
             "kind": header.kind,
-            **rounded(answer(joined, classes)),
+            **rounded(self._predictor.judge.answer(joined, float(np.median(novelty)))),
             **size,
         }
 
-    def _stack(self, item: Input, _: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _stack(self, item: Input, _: Header, probs: Floats, novelty: Floats) -> Floats:
         """The stack's own answer; its frames' answers are written."""
-        classes = self._predictor.classes
-        frames = pd.DataFrame([{"frame": number, **rounded(answer(one, classes))} for number, one in enumerate(probs)])
+        judged = (self._predictor.judge.answer(*one) for one in zip(probs, novelty, strict=True))
+        frames = pd.DataFrame([{"frame": number, **rounded(one)} for number, one in enumerate(judged)])
         write_parquet(folder_of(self._request.out, "stack", item.path) / "frames.parquet", frames)
         return aggregate(probs, np.ones(len(probs)), self._rule)
 
-    def _slide(self, item: Input, header: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _slide(self, item: Input, header: Header, probs: Floats, novelty: Floats) -> Floats:
         """The slide's own answer; its files are written."""
-        weights: NDArray[np.float64] = header.details["grid"]["tissue"].to_numpy()
+        weights: Floats = header.details["grid"]["tissue"].to_numpy()
         joined = aggregate(probs, weights, self._rule)
         result = SlideResult(
-            path=item.path, width_px=header.width_px, height_px=header.height_px, probs=probs,
+            path=item.path, width_px=header.width_px, height_px=header.height_px, probs=probs, novelty=novelty,
             classes=self._predictor.classes, rule=self._rule, answer=joined, **header.details,
         )  # fmt: skip
         write_slide_outputs(folder_of(self._request.out, "slide", item.path), result)
         return joined
 
 
-def _only(_: Input, __: Header, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _only(_: Input, __: Header, probs: Floats, ___: Floats) -> Floats:
     """An image's answer is that of its one square."""
-    one: NDArray[np.float64] = probs[0]
+    one: Floats = probs[0]
     return one
 
 
@@ -237,13 +249,7 @@ def _settings(request: Request, predictor: Predictor) -> dict[str, Any]:
     """What the answers depend on, but for the inputs."""
     return {
         "models": [[member.sha256 for member in model.members] for model in predictor.models],
-        "bundles": [
-            model.info.model_dump(
-                mode="json",
-                include={"name", "classes", "preprocessing", "calibration", "slide_rule", "field_um", "field_px"},
-            )
-            for model in predictor.models
-        ],
+        "bundles": [model.info.model_dump(mode="json", include=DECIDING) for model in predictor.models],
         "engine": predictor.models[0].engine.name,
         "precision": predictor.models[0].engine.precision,
         "views": [len(model.views) for model in predictor.models],

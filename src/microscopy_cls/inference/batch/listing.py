@@ -15,6 +15,7 @@ import pandas as pd
 
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.scoring import labels_of
+from microscopy_cls.inference.rows import SEPARATOR
 
 Kind = Literal["input", "text", "answer", "share", "number", "size"]
 DOUBT = {"prediction_set": "Prediction set", "refer": "Refer", "novelty": "Novelty"}
@@ -84,6 +85,8 @@ def _texts(values: pd.Series) -> list[str | None]:
 def _doubt(title: str, column: pd.Series) -> tuple[Column, Sequence[Any]]:
     """A column of numbers, or of text where any value is no number."""
     values = [_plain(value) for value in column]
+    if column.name == "prediction_set":
+        return Column(title, "text"), [None if one is None else _set(str(one)) for one in values]
     if all(isinstance(value, float | None) for value in values):
         return Column(title, "number"), values
     return Column(title, "text"), [None if value is None else str(value) for value in values]
@@ -91,13 +94,15 @@ def _doubt(title: str, column: pd.Series) -> tuple[Column, Sequence[Any]]:
 
 def _plain(value: Any) -> str | float | None:
     """A value of JSON's types."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
     if value is None or pd.isna(value):
         return None
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     return float(value) if isinstance(value, Real) else str(value)
+
+
+def _set(names: str) -> str:
+    return names.replace(SEPARATOR, ", ") or "none"
 
 
 def _sizes(rows: pd.DataFrame) -> list[list[int] | None]:

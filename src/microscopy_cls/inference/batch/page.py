@@ -17,7 +17,7 @@ from markupsafe import Markup
 from microscopy_cls import __version__
 from microscopy_cls.inference.batch.inputs import Input
 from microscopy_cls.inference.batch.listing import Listing, link, listing
-from microscopy_cls.inference.batch.results import FOLDERS
+from microscopy_cls.inference.batch.results import FOLDERS, num_referred
 from microscopy_cls.inference.batch.scoring import Score, labels_of
 from microscopy_cls.inference.batch.thumbnails import least_confident
 from microscopy_cls.inference.rows import printable
@@ -96,6 +96,7 @@ def write_page(
         run=run,
         rate=_rate(run),
         num_failed=int((rows["status"] == "failed").sum()),
+        num_referred=num_referred(rows),
         class_counts=_class_counts(rows, classes),
         reasons=_counts(rows.loc[rows["status"] == "failed", "error"]),
         score=score,

@@ -25,6 +25,12 @@ def folder_of(out: Path, kind: str, path_as_given: str) -> Path:
     return own_folder(out / FOLDERS[kind], path_as_given)
 
 
+def num_referred(rows: pd.DataFrame) -> int | None:
+    """How many rows of predictions.csv a person should look at; None where the model has no prediction sets."""
+    known = rows["refer"].dropna()
+    return int(known.sum()) if len(known) else None
+
+
 def write_results(
     out: Path,
     arguments: Mapping[str, Any],
@@ -48,6 +54,7 @@ def write_results(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 1),
         "num_inputs": len(rows), "num_done_before": num_before,
         "num_ok": int((rows["status"] == "ok").sum()), "num_failed": int((rows["status"] == "failed").sum()),
+        "num_referred": num_referred(rows),
         "versions": software_versions(),
     }  # fmt: skip
     if score is not None:

@@ -33,6 +33,7 @@ class SlideResult:
         num_tiles: that cover the slide, with and without tissue.
         grid: see `tiles.tile_grid`; at least one row.
         probs: float64 (tiles, classes).
+        novelty: float64 (tiles,), NaN where the model does not say.
         classes: names in index order.
         rule: how `answer` comes from `probs`.
         answer: float64 (classes,), the slide's own.
@@ -50,6 +51,7 @@ class SlideResult:
     num_tiles: int
     grid: pd.DataFrame
     probs: NDArray[np.float64]
+    novelty: NDArray[np.float64]
     classes: Sequence[str]
     rule: SlideRule
     answer: NDArray[np.float64]
@@ -65,7 +67,8 @@ def write_slide_outputs(folder: Path, result: SlideResult) -> None:
     predicted = result.probs.argmax(axis=1)
     shares = aggregate(result.probs, result.grid["tissue"].to_numpy(), "majority")
     with atomic_folder(folder) as temporary:
-        write_parquet(temporary / "tiles.parquet", tile_table(result.grid, result.probs, result.classes))
+        tiles = tile_table(result.grid, result.probs, result.classes).assign(novelty=result.novelty)
+        write_parquet(temporary / "tiles.parquet", tiles)
         write_geojson(temporary / "tiles.geojson", result.grid, predicted, result.probs, result.classes)
         (temporary / "heatmap.png").write_bytes(_heatmap(result, shares))
         write_json(temporary / "summary.json", _summary(result, shares))
@@ -100,7 +103,7 @@ def _heatmap(result: SlideResult, shares: NDArray[np.float64]) -> bytes:
 
 
 def _summary(result: SlideResult, shares: NDArray[np.float64]) -> dict[str, Any]:
-    best = int(result.answer.argmax())
+    best, is_told = int(result.answer.argmax()), not np.isnan(result.novelty).any()
     return {
         "path": result.path,
         "format": result.format,
@@ -115,6 +118,8 @@ def _summary(result: SlideResult, shares: NDArray[np.float64]) -> dict[str, Any]
         "rule": result.rule,
         "predicted": result.classes[best],
         "confidence": float(result.answer[best]),
+        "novelty": float(np.median(result.novelty)) if is_told else None,
+        "share_novel": float((result.novelty >= 1).mean()) if is_told else None,
         "probs": dict(zip(result.classes, result.answer.tolist(), strict=True)),
         "shares": dict(zip(result.classes, shares.tolist(), strict=True)),
     }

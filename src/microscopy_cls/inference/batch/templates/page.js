@@ -11,6 +11,7 @@ const collator = new Intl.Collator("en", { numeric: true });
 const [LINK, STATE, CELLS] = [0, 1, 2];
 const ANSWER = data.columns.findIndex((column) => column.kind === "answer");
 const CONFIDENCE = data.columns.findIndex((column) => column.kind === "share");
+const REFER = data.columns.findIndex((column) => column.title === "Refer");
 const texts = new Map(); // of the rows searched so far
 
 let order = null; // { column, sign }, or null for the order of the inputs
@@ -84,7 +85,9 @@ function textOf(row) {
 function matches(row, wanted) {
   const [isFailed, answer] = [row[STATE] === "failed", row[CELLS + ANSWER]];
   if (wanted.class !== null && (isFailed || answer !== wanted.class)) return false;
-  if (wanted.state === "ok" ? isFailed : wanted.state && row[STATE] !== wanted.state) return false;
+  if (wanted.state === "referred") {
+    if (row[CELLS + REFER] !== "yes") return false;
+  } else if (wanted.state === "ok" ? isFailed : wanted.state && row[STATE] !== wanted.state) return false;
   return !wanted.text || textOf(row).includes(wanted.text);
 }
 

@@ -1,0 +1,87 @@
+"""What one member of a bundle says of squares, outside of a classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microscopy_cls.model.bundle import BundleInfo, Member
+from microscopy_cls.model.vino import has_openvino, import_openvino, member_graph, numeric_hint
+from microscopy_cls.system.hardware import has_cuda
+from microscopy_cls.system.progress import bar
+
+BATCH_SIZE = 16
+LONG = 512  # squares from which on a bar is worth its line
+
+Logits = NDArray[np.float32]
+Features = NDArray[np.float32]
+Run = Callable[[NDArray[np.uint8]], tuple[Any, Any]]
+
+
+def member_answers(
+    folder: Path, info: BundleInfo, member: Member, squares: NDArray[np.uint8]
+) -> tuple[Logits, Features]:
+    """Answers of one member in fp32, by its OpenVINO graph where that is installed, by torch elsewhere and on CUDA.
+
+    Args:
+        folder, info: the bundle.
+        member: of the bundle.
+        squares: uint8 (n, size_px, size_px, 3), read a batch at a time: a memory map will do.
+
+    Returns:
+        logits float32 (n, classes), not calibrated, and features float32 (n, d).
+
+    Raises:
+        BundleError: a file of the bundle is missing or damaged.
+    """
+    run = _compiled(member_graph(folder, info, member)) if has_openvino() and not has_cuda() else None
+    return _in_batches(run or _in_torch(folder, info, member), squares, f"fold {member.fold}")
+
+
+def graph_answers(graph: Any, squares: NDArray[np.uint8], precision: str = "fp32") -> tuple[Logits, Features]:
+    """Answers of an `openvino.Model` with pixels in, logits and features out; as `member_answers`."""
+    return _in_batches(_compiled(graph, precision), squares, "images")
+
+
+def _compiled(graph: Any, precision: str = "fp32") -> Run:
+    model = import_openvino().Core().compile_model(graph, "CPU", numeric_hint(precision))
+
+    def run(pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
+        found = model(pixels)
+        return found[0], found[1]
+
+    return run
+
+
+def _in_torch(folder: Path, info: BundleInfo, member: Member) -> Run:
+    import torch
+
+    from microscopy_cls.model.graph import load_graph
+
+    device = "cuda" if has_cuda() else "cpu"
+    graph = load_graph(folder, info, member).to(device).to(memory_format=torch.channels_last)
+
+    def run(pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
+        with torch.inference_mode():
+            logits, features = graph(torch.from_numpy(pixels).to(device))
+        return logits.cpu().numpy(), features.cpu().numpy()
+
+    return run
+
+
+def _in_batches(run: Run, squares: NDArray[np.uint8], what: str) -> tuple[Logits, Features]:
+    """Batches of one size, the last one filled with zeros: an answer depends on its square alone, to the last bit."""
+    answers: list[tuple[Logits, Features]] = []
+    with bar(what, len(squares), shown=len(squares) >= LONG) as shown:
+        for start in range(0, max(1, len(squares)), BATCH_SIZE):  # also without a square: the shapes are the graph's
+            part = squares[start : start + BATCH_SIZE]
+            batch = np.zeros((BATCH_SIZE, *squares.shape[1:]), np.uint8)
+            batch[: len(part)] = part
+            logits, features = (np.array(found[: len(part)], np.float32) for found in run(batch))
+            answers.append((logits, features))
+            shown.update(len(part))
+    return np.concatenate([logits for logits, _ in answers]), np.concatenate([features for _, features in answers])
