@@ -54,6 +54,7 @@ class Data(Section):
         None, gt=0, description="microns per pixel of the images as stored: slides are then read at the same scale"
     )
     metadata: tuple[str, ...] = Field((), description="table columns that must not predict the label")
+    exclude: Path | None = Field(None, description="CSV with a column image_id: these images are used nowhere")
     max_unreadable: Fraction = Field(0.01, description="fraction of unreadable files above which prepare stops")
     test: Path | None = Field(None, description="external test set: a folder per class, or a table")
     notice: str | None = Field(None, description="a sentence that the report shows above all numbers")
@@ -76,6 +77,8 @@ class Data(Section):
     def _has_a_source(self) -> Data:
         if self.root is None and self.table is None:
             raise ValueError("give data.root (a folder per class) or data.table (a CSV or Parquet file)")
+        if self.metadata and self.table is None:
+            raise ValueError("data.metadata names columns of a table: give data.table too, or remove data.metadata")
         return self
 
 
@@ -84,6 +87,9 @@ class Folds(Section):
 
     num: int = Field(5, ge=2, description="number of folds")
     seed: int = Field(0, ge=0, description="decides which group falls into which fold")
+    group_near_duplicates: bool = Field(
+        True, description="keep resized, mirrored, cropped copies of one picture together"
+    )
 
 
 class Model(Section):

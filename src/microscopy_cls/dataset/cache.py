@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config.schema import Intensity, Resize
 from microscopy_cls.errors import DataError, ImageError
-from microscopy_cls.images import Decoded, decode, fit_square, read_bytes
+from microscopy_cls.images import Decoded, decode, fit_square, jpeg_quality, read_bytes
 from microscopy_cls.system.files import atomic_path, read_json, sha256_of_json, write_json, write_parquet
 from microscopy_cls.system.hardware import num_cores
 from microscopy_cls.system.progress import progress
@@ -29,7 +29,7 @@ from microscopy_cls.system.progress import progress
 READER_VERSION = 2  # raise it when the same file would be decoded to other pixels
 FACTS = (
     "sha256", "status", "error", "width_px", "height_px", "channels", "bit_depth", "format", "num_bytes",
-    "brightness", "contrast", "sharpness", "pixel_digest",
+    "jpeg_quality", "brightness", "contrast", "sharpness", "pixel_digest",
 )  # fmt: skip
 
 
@@ -186,6 +186,7 @@ def inspect_image(
         "channels": decoded.channels,
         "bit_depth": decoded.bit_depth,
         "format": decoded.format,
+        "jpeg_quality": jpeg_quality(data),
         "pixel_digest": _pixel_digest(decoded.pixels),
     }
     return facts | _quality(square), square
@@ -193,7 +194,7 @@ def inspect_image(
 
 def _unreadable(reason: str) -> dict[str, Any]:
     numbers = {"width_px": 0, "height_px": 0, "channels": 0, "bit_depth": 0}
-    quality = dict.fromkeys(("brightness", "contrast", "sharpness"), float("nan"))
+    quality = dict.fromkeys(("jpeg_quality", "brightness", "contrast", "sharpness"), float("nan"))
     return {"status": "unreadable", "error": reason, "format": "", "pixel_digest": "", **numbers, **quality}
 
 

@@ -11,9 +11,12 @@ from microscopy_cls.system.files import sha256_of_json
 
 COLUMNS = (
     "image_id", "path", "label", "group", "split_group", "split", "fold", "sha256", "status", "error",
-    "width_px", "height_px", "channels", "bit_depth", "format", "num_bytes",
-    "brightness", "contrast", "sharpness", "pixel_digest",
+    "width_px", "height_px", "channels", "bit_depth", "format", "num_bytes", "jpeg_quality",
+    "brightness", "contrast", "sharpness", "quality", "pixel_digest", "cluster",
 )  # fmt: skip
+"""Of every manifest; columns of `data.metadata` follow, each with `METADATA_PREFIX` before its name in the table."""
+
+METADATA_PREFIX = "meta_"
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.config.schema import Data
-from microscopy_cls.dataset.cache import Reading, build_cache
+from microscopy_cls.dataset.cache import Reading, build_cache, open_pixels
+from microscopy_cls.dataset.clusters import exact_copies, find_clusters, near_clusters
 from microscopy_cls.dataset.duplicates import mark_duplicates, merge_groups
+from microscopy_cls.dataset.exclusion import mark_excluded
 from microscopy_cls.dataset.folds import assign_folds
-from microscopy_cls.dataset.manifest import COLUMNS
+from microscopy_cls.dataset.manifest import COLUMNS, METADATA_PREFIX
+from microscopy_cls.dataset.quality import quality_flags
 from microscopy_cls.dataset.sources import Listing, list_files
 from microscopy_cls.errors import DataError
 from microscopy_cls.system.files import write_csv, write_parquet
@@ -40,7 +43,7 @@ class Prepared:
 
 
 def prepare(config: Config, paths: Paths) -> Prepared:
-    """List, read, verify, find duplicates, group, divide into folds, and write manifest and cache.
+    """List, read, verify, find duplicates and flaws, group, divide into folds, and write manifest and cache.
 
     Raises:
         DataError: nothing to read, too many unreadable files, or classes that cannot be divided.
@@ -48,11 +51,16 @@ def prepare(config: Config, paths: Paths) -> Prepared:
     listing = list_files(config.data)
     paths.manifest.unlink(missing_ok=True)  # its rows would name other pixels from here on
     facts = build_cache(list(listing.files["path"]), reading_of(config), paths.prepared)
-    manifest = mark_duplicates(pd.concat([listing.files, facts], axis=1))
+    files = mark_excluded(pd.concat([listing.files, facts], axis=1), config.data.exclude)
+    manifest = mark_duplicates(files)
     _check_unreadable(manifest, config.data, paths.prepared)
-    manifest["split_group"] = merge_groups(manifest["group"], _copies(manifest))
+    pixels = open_pixels(paths.prepared)
+    manifest["quality"] = _quality(manifest, pixels)
+    manifest["cluster"] = find_clusters(manifest, pixels)
+    tied = manifest["cluster"] if config.folds.group_near_duplicates else exact_copies(manifest)
+    manifest["split_group"] = merge_groups(manifest["group"], tied)
     manifest["fold"] = _folds(manifest, config)
-    manifest = manifest[list(COLUMNS)]
+    manifest = manifest[[*COLUMNS, *(name for name in manifest.columns if name.startswith(METADATA_PREFIX))]]
     write_parquet(paths.manifest, manifest)
     _tell(listing, manifest, config)
     return Prepared(manifest, listing.num_ignored, listing.grouped)
@@ -80,10 +88,12 @@ def _check_unreadable(manifest: pd.DataFrame, data: Data, folder: Path) -> None:
     log.warning("%s and stay out (each is a row of the manifest):%s%s", counted, listed, more)
 
 
-def _copies(manifest: pd.DataFrame) -> pd.Series:
-    """Cluster id of the images whose pixels occur more than once; "" for the others."""
-    digest = manifest["pixel_digest"]
-    return digest.where(digest.duplicated(keep=False) & (digest != ""), "")
+def _quality(manifest: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.Series:
+    """The flags of every image that gave pixels, "" for the others."""
+    readable = manifest[manifest["pixel_digest"] != ""]
+    native_px = np.sqrt(readable["width_px"].to_numpy(float) * readable["height_px"].to_numpy(float))
+    flags = quality_flags((pixels[row] for row in readable.index), native_px)
+    return pd.Series(flags, index=readable.index).reindex(manifest.index, fill_value="")
 
 
 def _folds(manifest: pd.DataFrame, config: Config) -> NDArray[np.int64]:
@@ -108,6 +118,7 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
         if len(rows):
             example = f"{rows['image_id'].iloc[0]}: {rows['error'].iloc[0]}"
             log.warning("%d files set aside as %s, for example %s", len(rows), status, example)
+    _tell_near_duplicates(manifest, config.folds.group_near_duplicates)
     lost = sorted(set(manifest["label"]) - set(manifest.loc[manifest["status"] == "ok", "label"]))
     if lost:
         log.warning("no file of these classes is usable, so the model will not know them: %s", ", ".join(lost))
@@ -116,9 +127,7 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
             "no groups are declared: images of one patient, slide or day may end up on both sides of a fold and the "
             "numbers be too good. Say what must stay together in data.group_regex or data.columns.group."
         )
-    shared = set(manifest.loc[manifest["split"] == "test", "split_group"]) & set(
-        manifest.loc[manifest["fold"] >= 0, "split_group"]
-    )
+    shared = _in_test(manifest, "split_group") & _in_train(manifest, "split_group")
     if shared:
         log.warning(
             "%d groups lie in both train and test, for example %s: the test is not of new ones",
@@ -127,3 +136,24 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
         )
     if config.data.test is not None:
         log.warning("data.test is set, but external test sets are not evaluated yet: it is left untouched")
+
+
+def _tell_near_duplicates(manifest: pd.DataFrame, grouped: bool) -> None:
+    near = near_clusters(manifest)
+    if near.empty:
+        return
+    example = " and ".join(near.loc[near["cluster"] == near["cluster"].min(), "image_id"].head(2))
+    done = "each is kept in one fold" if grouped else "folds may divide them (folds.group_near_duplicates is false)"
+    counted = f"{len(near)} images are near-duplicates, in {near['cluster'].nunique()} clusters"
+    log.log(logging.INFO if grouped else logging.WARNING, "%s, for example %s: %s", counted, example, done)
+    shared = _in_test(near, "cluster") & _in_train(near, "cluster")
+    if shared:
+        log.warning("%d of these clusters lie in both train and test, for example that of %s", len(shared), min(shared))
+
+
+def _in_test(manifest: pd.DataFrame, column: str) -> set[str]:
+    return set(manifest.loc[manifest["split"] == "test", column])
+
+
+def _in_train(manifest: pd.DataFrame, column: str) -> set[str]:
+    return set(manifest.loc[manifest["fold"] >= 0, column])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from microscopy_cls.config.schema import Columns, Data
+from microscopy_cls.dataset.manifest import METADATA_PREFIX
 from microscopy_cls.errors import ConfigError, DataError
 from microscopy_cls.images import IMAGE_SUFFIXES, ending
 
@@ -22,7 +25,8 @@ class Listing:
     """What the source names.
 
     Attributes:
-        files: a row per file, sorted by `image_id`: `image_id, path, label, group, split` (all str).
+        files: a row per file, sorted by `image_id`: `image_id, path, label, group, split` (all str), then the columns
+            of `data.metadata` as `meta_<column>`: numbers, text or missing.
         num_ignored: files without an image's ending, hidden ones, and ones outside every class folder.
         grouped: whether groups were declared; otherwise each image is its own.
     """
@@ -44,7 +48,7 @@ def list_files(data: Data) -> Listing:
             raise DataError(
                 f"{data.root}: there is no such folder. Set data.root to the folder that the table's paths start from."
             )
-        files, num_ignored = _from_table(data.table, data.root, data.columns), 0
+        files, num_ignored = _from_table(data.table, data.root, data.columns, data.metadata), 0
     else:
         assert data.root is not None
         files, num_ignored = _from_folders(data.root)
@@ -53,7 +57,8 @@ def list_files(data: Data) -> Listing:
     grouped = bool((declared != "").any())
     files["group"] = declared.where(declared != "", files["image_id"])
     files["split"] = _splits(files["split"], data)
-    return Listing(files[["image_id", "path", "label", "group", "split"]], num_ignored, grouped)
+    metadata = [name for name in files.columns if name.startswith(METADATA_PREFIX)]
+    return Listing(files[["image_id", "path", "label", "group", "split", *metadata]], num_ignored, grouped)
 
 
 def _from_folders(root: Path) -> tuple[pd.DataFrame, int]:
@@ -95,7 +100,7 @@ def is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
-def _from_table(table: Path, root: Path | None, columns: Columns) -> pd.DataFrame:
+def _from_table(table: Path, root: Path | None, columns: Columns, metadata: tuple[str, ...]) -> pd.DataFrame:
     frame = read_table(table)
     wanted = {name: column for name, column in columns.model_dump().items() if column is not None}
     missing = [column for column in wanted.values() if column not in frame.columns]
@@ -104,6 +109,7 @@ def _from_table(table: Path, root: Path | None, columns: Columns) -> pd.DataFram
             f"{table}: has no column {', '.join(missing)}. It has: {', '.join(map(str, frame.columns))}. "
             "Name the right ones under data.columns."
         )
+    _check_metadata(table, frame, metadata)
     if frame.empty:
         raise DataError(f"{table}: has no rows. Expected one per image.")
     files = pd.DataFrame({name: _texts(frame[column]) for name, column in wanted.items()})
@@ -113,7 +119,26 @@ def _from_table(table: Path, root: Path | None, columns: Columns) -> pd.DataFram
     _refuse_rows(table, files["image_id"].duplicated(), files["image_id"], "are named twice")
     base = root if root is not None else table.parent
     files["path"] = [str(base / name) for name in files["image_id"]]
-    return files.assign(group=files.get("group", ""), split=files.get("split", "train"))
+    files = files.assign(group=files.get("group", ""), split=files.get("split", "train"))
+    return files.assign(**{f"{METADATA_PREFIX}{name}": _values(frame[name]) for name in metadata})
+
+
+def _check_metadata(table: Path, frame: pd.DataFrame, metadata: tuple[str, ...]) -> None:
+    known = [str(name) for name in frame.columns]
+    for name in metadata:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known)}."
+            raise ConfigError(f"{table}: has no column {name}, which data.metadata names. {hint}")
+
+
+def _values(column: pd.Series) -> pd.Series:
+    """A column as float where every value is a finite number, else as stripped text; without a value NaN or None."""
+    texts = _texts(column)
+    numbers = pd.to_numeric(texts, errors="coerce").astype(float)
+    if texts.ne("").any() and np.isfinite(numbers[texts != ""]).all():
+        return numbers
+    return pd.Series([text or None for text in texts], index=column.index)
 
 
 def _texts(column: pd.Series) -> pd.Series:
