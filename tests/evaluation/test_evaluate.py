@@ -136,7 +136,7 @@ def test_groups_are_found_by_image_and_not_by_place(state: dict[str, Any]) -> No
 def test_answers_that_are_not_of_one_run_are_refused(state: dict[str, Any]) -> None:
     oof = pd.read_parquet(PATHS.oof)
     oof.iloc[::-1].to_parquet(PATHS.oof)
-    with pytest.raises(DataError, match="oof_features.safetensors are not of one run. Train again with --restart."):
+    with pytest.raises(DataError, match=r"oof_features.safetensors are not of one run. Train again with --restart."):
         evaluate(config_of(), PATHS, NullTracker(), state)
     assert not PATHS.bundle.exists()
 

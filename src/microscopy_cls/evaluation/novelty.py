@@ -54,6 +54,7 @@ def fit_known(features: NDArray[np.float32], groups: Groups, *, seed: int) -> tu
     values = np.maximum(values, 0.0)
     shrinkage = len(directions) * SHRINKAGE
     distances = _without_own_group(vectors * np.sqrt(values / (values + shrinkage)), groups[chosen], shrinkage)
+    distances[~directions.any(1)] = 1.0  # of no direction: as `distance` has it
     threshold = float(np.quantile(distances, THRESHOLD_SHARE, method="higher"))
     kept = np.flatnonzero(values > values[-1] * 1e-9)[-MAX_AXES:]
     axes = (vectors[:, kept] / np.sqrt(values[kept] + shrinkage)).T @ directions

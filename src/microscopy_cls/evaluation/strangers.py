@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Square = NDArray[np.uint8]
 SENSOR_NOISE = 2.0  # grey values: a blank field of a camera is never quite even
+PAGE_PX = 512  # of a page before it is made as small as a model's input
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
 
@@ -31,13 +32,13 @@ def _blank(rng: np.random.Generator, size_px: int) -> Square:
 
 def _text(rng: np.random.Generator, size_px: int) -> Square:
     """Lines of words, black on white."""
-    page = np.full((size_px, size_px, 3), rng.integers(225, 256), np.uint8)
-    scale = size_px * rng.uniform(0.0025, 0.005)  # some 5 to 12 lines
-    height = cv2.getTextSize("q", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][1]
-    for bottom in range(2 * height, size_px, round(2.2 * height)):
+    page = np.full((PAGE_PX, PAGE_PX, 3), rng.integers(225, 256), np.uint8)
+    scale = rng.uniform(0.8, 1.6)
+    height = cv2.getTextSize("q", cv2.FONT_HERSHEY_SIMPLEX, scale, 2)[0][1]
+    for bottom in range(2 * height, PAGE_PX, round(2.2 * height)):
         words = ("".join(rng.choice(LETTERS, rng.integers(2, 9))) for _ in range(12))
-        cv2.putText(page, " ".join(words), (height, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, (25, 25, 25), 1)
-    return _camera(rng, page)
+        cv2.putText(page, " ".join(words), (height, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, (25, 25, 25), 2)
+    return _camera(rng, cv2.resize(page, (size_px, size_px), interpolation=cv2.INTER_AREA))
 
 
 def _camera(rng: np.random.Generator, field: NDArray[np.float64] | Square) -> Square:

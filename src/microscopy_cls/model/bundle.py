@@ -152,7 +152,8 @@ def write_bundle(
 
 
 def _write_known(folder: Path, known: Mapping[int, Known]) -> Novelty:
-    save_file({f"axes_{fold}": one.axes for fold, one in known.items()}, folder / NOVELTY)
+    axes = {f"axes_{fold}": np.ascontiguousarray(one.axes) for fold, one in known.items()}  # others are torn
+    save_file(axes, folder / NOVELTY)
     thresholds = tuple(known[fold].threshold for fold in sorted(known))
     return Novelty(file=NOVELTY, sha256=sha256_of_file(folder / NOVELTY), thresholds=thresholds)
 

@@ -1,0 +1,117 @@
+"""Features unlike all that a member was tried on are told, those like them are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.evaluation.held import some_held_out
+
+from microscopy_cls.evaluation.novelty import false_alarms, fit_all_known, fit_known, novelty_report
+from microscopy_cls.evaluation.strangers import KINDS, strangers
+from microscopy_cls.model.doubt import distance
+
+Array = np.ndarray
+
+
+def familiar(num: int, seed: int, dim: int = 64) -> Array:
+    """Features in a few directions, as a network's are, and a little beside."""
+    rng = np.random.default_rng(seed)
+    basis = np.random.default_rng(99).normal(size=(4, dim))
+    return (rng.normal(size=(num, 4)) @ basis + 0.1 * rng.normal(size=(num, dim))).astype(np.float32)
+
+
+def each_its_own(num: int) -> Array:
+    return np.array([f"g{one}" for one in range(num)], object)
+
+
+def test_strange_features_are_flagged_and_fresh_ones_of_the_same_kind_are_not() -> None:
+    known, novelty = fit_known(familiar(200, 0), each_its_own(200), seed=0)
+    assert (known.novelty(familiar(500, 1)) >= 1).mean() < 0.03
+    assert (novelty >= 1).mean() == pytest.approx(0.01, abs=0.006)
+    strange = np.random.default_rng(2).normal(size=(50, 64)).astype(np.float32)
+    assert (known.novelty(strange) > 1.5).all()
+
+
+def test_the_closed_form_leaves_a_group_out_as_a_fit_without_it_does() -> None:
+    features, groups = familiar(60, 0), np.repeat(each_its_own(20), 3)
+    known, novelty = fit_known(features, groups, seed=0)
+    out = groups == "g7"
+    shrinkage = len(features) * 0.001  # of the whole: the closed form keeps it
+    rest = features[~out] / np.linalg.norm(features[~out], axis=1, keepdims=True)
+    inverse = np.linalg.inv(rest.T.astype(float) @ rest + shrinkage * np.eye(64))
+    own = features[out] / np.linalg.norm(features[out], axis=1, keepdims=True)
+    expected = np.sqrt(shrinkage * np.einsum("nd,de,ne->n", own, inverse, own))
+    np.testing.assert_allclose(novelty[out] * known.threshold, expected, rtol=1e-4)
+
+
+def test_an_image_that_is_known_is_nearer_than_one_that_is_left_out() -> None:
+    features = familiar(40, 0)
+    known, novelty = fit_known(features, each_its_own(40), seed=0)
+    assert (known.novelty(features) < novelty).all()
+    assert all(0 < distance(known.axes, one) < 1 for one in features)
+
+
+def test_copies_in_a_group_do_not_make_each_other_known() -> None:
+    features = np.repeat(familiar(30, 0), 2, axis=0)
+    _, together = fit_known(features, np.repeat(each_its_own(30), 2), seed=0)
+    alone_known, _ = fit_known(features, np.repeat(each_its_own(30), 2), seed=0)
+    apart_known, _ = fit_known(features, each_its_own(60), seed=0)
+    assert alone_known.threshold > apart_known.threshold
+    np.testing.assert_allclose(together[::2], together[1::2], rtol=1e-9)
+
+
+def test_the_choice_among_very_many_images_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microscopy_cls.evaluation.novelty.MAX_IMAGES", 50)
+    features, groups = familiar(120, 0), each_its_own(120)
+    first, again, other = (fit_known(features, groups, seed=seed)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.axes, again.axes)
+    assert first.threshold != other.threshold
+    assert len(first.axes) <= 50
+
+
+@pytest.mark.parametrize("features", [np.ones((5, 8)), np.zeros((5, 8)), np.ones((1, 8))])
+def test_features_that_say_nothing_flag_nothing_known(features: Array) -> None:
+    known, novelty = fit_known(features.astype(np.float32), each_its_own(len(features)), seed=0)
+    assert known.threshold > 0
+    assert (novelty <= 1).all()
+    assert known.axes.shape[1] == 8
+
+
+def test_each_fold_has_its_own_and_false_alarms_are_few() -> None:
+    held_out = some_held_out(1200)
+    known, novelty = fit_all_known(held_out, seed=0)
+    assert sorted(known) == [0, 1, 2, 3, 4]
+    for fold, one in known.items():
+        _, alone = fit_known(held_out.features[held_out.folds == fold], held_out.groups[held_out.folds == fold], seed=0)
+        np.testing.assert_array_equal(novelty[held_out.folds == fold], alone)
+        assert one.threshold > 0
+    flagged = false_alarms(held_out, seed=0)
+    assert not np.isnan(flagged).any()
+    report = novelty_report(held_out, {"noise": 0.987654321}, resamples=100, seed=0)
+    assert report["false_alarms"]["value"] == pytest.approx(flagged.mean(), abs=1e-6)
+    assert 0 < report["false_alarms"]["ci_high"] < 0.05
+    assert report["auroc"] == {"noise": 0.987654}
+
+
+def test_folds_of_one_group_have_no_false_alarms_to_count() -> None:
+    held_out = some_held_out(60)
+    single = replace(held_out, groups=held_out.folds.astype(str).astype(object))
+    report = novelty_report(single, {}, resamples=100, seed=0)
+    assert report["false_alarms"] == {"value": None, "ci_low": None, "ci_high": None}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_strangers_are_seeded_and_each_another(kind: str) -> None:
+    drawn = strangers(kind, 4, 48, seed=3)
+    assert (drawn.shape, drawn.dtype) == ((4, 48, 48, 3), np.uint8)
+    np.testing.assert_array_equal(drawn, strangers(kind, 4, 48, seed=3))
+    assert len({one.tobytes() for one in [*drawn, *strangers(kind, 4, 48, seed=4)]}) == 8
+
+
+@pytest.mark.parametrize("size_px", [32, 224, 512])
+def test_a_page_of_text_is_bright_with_dark_lines_on_it(size_px: int) -> None:
+    for page in strangers("text", 8, size_px, seed=0):
+        assert np.median(page) > 180
+        assert 0.02 < (page < 180).mean() < 0.5
