@@ -49,7 +49,7 @@ def compared(inputs: Inputs, classes: Sequence[ClassRow]) -> str | None:
         return None
     largest = max(classes, key=lambda row: row.num_images)
     sentence = (
-        f"For comparison: always answering “{_quoted(largest.name)}” would be right for {shown(majority, 'percent')}."
+        f"For comparison: always answering “{quoted(largest.name)}” would be right for {shown(majority, 'percent')}."
     )
     accuracy = Estimate.read(inputs.metrics.get("accuracy"), "percent")
     if accuracy.low is not None and accuracy.low <= majority:
@@ -57,7 +57,7 @@ def compared(inputs: Inputs, classes: Sequence[ClassRow]) -> str | None:
     return sentence
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     """A class name inside a sentence: not longer than it, and its writing direction kept from the rest."""
     return f"\u2068{shortened(name, NUM_NAME_CHARS)}\u2069"
 
@@ -119,7 +119,7 @@ def _few(classes: Sequence[ClassRow], inputs: Inputs) -> Claim | None:
     if not few:
         return None
     unit = "groups" if inputs.grouped else "images"
-    named = ", ".join(f"{_quoted(row.name)} ({row.num_groups})" for row in few[:NUM_NAMED])
+    named = ", ".join(f"{quoted(row.name)} ({row.num_groups})" for row in few[:NUM_NAMED])
     more = f" and {len(few) - NUM_NAMED} more" if len(few) > NUM_NAMED else ""
     return Claim(f"Few {unit}.", f"{named}{more}: below {FEW_GROUPS} {unit} a class’s own figures are uncertain.")
 

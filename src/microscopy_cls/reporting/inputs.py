@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from microscopy_cls.config import Paths
 from microscopy_cls.dataset.manifest import manifest_digest
@@ -33,11 +35,13 @@ class Inputs:
         manifest: a row per file; `pixel_row` is its row in `pixels`.
         manifest_sha256: of the manifest's file.
         pixels: uint8 (n, side, side, 3), RGB, memory-mapped.
-        oof: a row per predicted image, joined with `pixel_row`, `width_px`, `height_px` of its manifest row;
-            `prob` is the probability of the predicted class.
+        oof: a row per predicted image with `fold` and `prob_<class>`, joined with `pixel_row`, `width_px`, `height_px`
+            of its manifest row; `prob` is the probability of the predicted class.
         curves: a row per fold and epoch.
         metrics: the metrics file.
         run_state: circumstances of the training.
+        cams: `rows` (of the manifest), `cam` uint8 (n, h, w), `kind` (0 confident error, 1 doubtful, 2 random right
+            answer), as `evaluate` wrote them; None where it wrote none.
     """
 
     manifest: pd.DataFrame
@@ -47,6 +51,7 @@ class Inputs:
     curves: pd.DataFrame
     metrics: dict[str, Any]
     run_state: dict[str, Any]
+    cams: dict[str, NDArray[Any]] | None = None
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -78,7 +83,7 @@ def read_inputs(paths: Paths) -> Inputs:
     pixels_file = paths.prepared / "pixels.npy"
     manifest = _read(paths.manifest, "prepare", pd.read_parquet, MANIFEST_COLUMNS)
     pixels = _read(pixels_file, "prepare", lambda path: np.load(path, mmap_mode="r"))
-    oof = _read(paths.oof, "train", pd.read_parquet, ("image_id", "label", "predicted"))
+    oof = _read(paths.oof, "train", pd.read_parquet, ("image_id", "fold", "label", "predicted"))
     curves = _read(paths.curves, "train", pd.read_csv, CURVE_COLUMNS)
     run_state = _read(paths.runs / "run_state.json", "train", read_json)
     metrics: dict[str, Any] = _read(paths.metrics, "evaluate", read_json, ("classes", "confusion_matrix", "per_class"))
@@ -87,7 +92,8 @@ def read_inputs(paths: Paths) -> Inputs:
     if run_state["identity"].get("manifest") != manifest_digest(manifest):
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     oof = _joined(oof, manifest, metrics["classes"])
-    return Inputs(manifest, sha256_of_file(paths.manifest), pixels, oof, curves, metrics, run_state)
+    cams = _read_cams(paths.reports / "cams.safetensors", len(manifest))
+    return Inputs(manifest, sha256_of_file(paths.manifest), pixels, oof, curves, metrics, run_state, cams)
 
 
 def _read(path: Path, command: str, reader: Callable[[Path], Content], needed: tuple[str, ...] = ()) -> Content:
@@ -97,12 +103,25 @@ def _read(path: Path, command: str, reader: Callable[[Path], Content], needed: t
         raise DataError(f"{path}: there is no such file. {again}")
     try:
         content = reader(path)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read ({error}). {again}") from None
     missing = [name for name in needed if name not in content]  # type: ignore[operator]
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}. {again}")
     return content
+
+
+def _read_cams(path: Path, num_files: int) -> dict[str, NDArray[Any]] | None:
+    """The evidence maps, or None where `evaluate` wrote none."""
+    if not path.exists():
+        return None
+    cams: dict[str, NDArray[Any]] = _read(path, "evaluate", load_file, ("rows", "cam", "kind"))
+    if len({len(array) for array in cams.values()}) > 1 or np.any((cams["rows"] < 0) | (cams["rows"] >= num_files)):
+        raise DataError(
+            f"{path}: belongs to another state of the data than the manifest of {num_files} files. "
+            "Run `microscopy-cls evaluate` again."
+        )
+    return cams
 
 
 def _with_pixel_rows(manifest: pd.DataFrame, num_pixel_rows: int, pixels_file: Path) -> pd.DataFrame:
@@ -142,4 +161,5 @@ def _joined(oof: pd.DataFrame, manifest: pd.DataFrame, classes: list[str]) -> pd
     picked = pd.Categorical(oof["predicted"], categories=classes).codes
     prob = oof[[f"prob_{name}" for name in classes]].to_numpy(np.float64)[np.arange(len(oof)), picked]
     facts = manifest.set_index("image_id")[["pixel_row", "width_px", "height_px"]]
-    return oof[["image_id", "label", "predicted"]].assign(prob=prob).join(facts, on="image_id")
+    kept = oof[["image_id", "fold", "label", "predicted", *(f"prob_{name}" for name in classes)]]
+    return kept.assign(prob=prob).join(facts, on="image_id")

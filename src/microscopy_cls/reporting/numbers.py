@@ -1,4 +1,4 @@
-"""Numbers as the page writes them: shares of images in percent with one decimal, all others with three decimals."""
+"""Numbers as the page writes them: shares in percent and their differences in points with one decimal, others three."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["percent", "decimal"]
+Kind = Literal["percent", "decimal", "points"]
 
 NO_VALUE = "–"
 PERCENT = "\u202f%"  # after a narrow space that does not break
@@ -37,6 +37,11 @@ class Estimate:
         return shown(self.value, self.kind)
 
     @property
+    def full(self) -> str:
+        """The figure with its interval, for a sentence: "90.3 % (88.2–92.3 %)"."""
+        return self.text if self.interval == NO_VALUE else f"{self.text} ({self.interval})"
+
+    @property
     def interval(self) -> str:
         """Both ends of the interval."""
         return span(self.low, self.high, self.kind)
@@ -58,16 +63,20 @@ def finite(value: Any) -> float | None:
 
 
 def shown(value: float | None, kind: Kind) -> str:
-    """`0.9034` as "90.3 %" or "0.903"."""
+    """`0.9034` as "90.3 %" or "0.903", a difference of `-0.041` as "−4.1"."""
     if value is None:
         return NO_VALUE
+    if kind == "points":
+        return f"{100 * value:+.1f}".replace("-", "−")
     return f"{100 * value:.1f}{PERCENT}" if kind == "percent" else f"{value:.3f}"
 
 
 def span(low: float | None, high: float | None, kind: Kind) -> str:
-    """Two numbers as "88.2–92.3 %" or "0.882–0.923"."""
+    """Two numbers as "88.2–92.3 %" or "0.882–0.923"; two differences as "−4.1 to +0.3"."""
     if low is None or high is None:
         return NO_VALUE
+    if kind == "points":
+        return f"{shown(low, kind)} to {shown(high, kind)}"
     return f"{shown(low, kind).removesuffix(PERCENT)}–{shown(high, kind)}"
 
 

@@ -15,26 +15,27 @@ from markupsafe import Markup
 
 from microscopy_cls import __version__
 from microscopy_cls.config import Config, Paths, to_yaml
-from microscopy_cls.reporting import claims, figures, tables
+from microscopy_cls.reporting import (
+    abstain,
+    audit_section,
+    card,
+    claims,
+    external,
+    figures,
+    gallery,
+    reliability,
+    roc,
+    tables,
+)
 from microscopy_cls.reporting.inputs import Inputs, read_inputs
-from microscopy_cls.reporting.montage import MANY_CLASSES, Cache, Thumbnail, choose_per_class
+from microscopy_cls.reporting.montage import MANY_CLASSES, Album, Thumbnail, choose_per_class
 from microscopy_cls.reporting.numbers import Estimate, count, counted, finite, shown
+from microscopy_cls.reporting.verdict import verdict_box
 from microscopy_cls.system.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 HEADLINE = ("Accuracy", "Macro F1")
-NUM_GALLERY = 12  # pictures in each of the two galleries
 NUM_CURVES = 20  # folds whose learning curves are drawn
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One prediction with its picture."""
-
-    picture: Thumbnail
-    truth: str
-    predicted: str
-    prob: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def render(config: Config, inputs: Inputs) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(count=count, counted=counted, shown=shown)
+    album = Album(inputs.pixels, inputs.manifest, stretched=config.model.resize == "stretch")
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
@@ -85,51 +87,93 @@ def render(config: Config, inputs: Inputs) -> str:
         script=Markup(script),  # noqa: S704  our own file
         script_digest=digest,
         version=__version__,
-        **_content(config, inputs),
+        **_result(config, inputs, album),
+        **_trust(inputs, album),
+        **_audit(inputs, album),
+        **_records(config, inputs),
+        browsed=gallery.browsed(inputs.oof, album),  # last: it takes what the other pictures leave
     )
 
 
-def _content(config: Config, inputs: Inputs) -> dict[str, Any]:
-    metrics, cache = inputs.metrics, Cache(inputs.pixels, config.model.resize == "stretch")
+def _result(config: Config, inputs: Inputs, album: Album) -> dict[str, Any]:
+    """The verdict, the figures, and the data they come from."""
+    metrics = inputs.metrics
     counts = np.asarray(metrics["confusion_matrix"], dtype=np.int64)
     classes, measures = tables.class_rows(metrics), tables.measures(metrics)
+    box = verdict_box(inputs, classes, claims.compared(inputs, classes))
     return {
         "config": config,
+        "box": box,
         "num_images": inputs.num_images,
         "headline": [(one, figures.fold_strip(one.estimate, one.title)) for one in measures if one.title in HEADLINE],
         "measured": claims.measured(inputs),
-        "compared": claims.compared(inputs, classes),
         "claims": claims.claims(config, inputs, classes),
         "file_counts": tables.file_counts(inputs.manifest),
         "picture_facts": tables.picture_facts(inputs.usable),
-        "class_pictures": _class_pictures(inputs, cache),
+        "class_pictures": _class_pictures(inputs, album),
         "measures": measures,
         "classes": classes,
+        "class_index": {name: index for index, name in enumerate(inputs.classes)},
         "many_classes": len(inputs.classes) > MANY_CLASSES,
         "unit": "groups" if inputs.grouped else "images",
         "confusion": figures.confusion_matrix(counts, inputs.classes),
         "confusions": tables.confusions(counts, inputs.classes) if len(classes) > figures.MAX_TOLD_CLASSES else [],
         "binary": _binary(metrics.get("binary"), inputs.oof["label"]),
+        "roc": roc.class_curves(inputs.oof, classes),
+        "method": card.method(config, inputs),
+        "model_card": card.model_card(config, inputs, box),
+    }
+
+
+def _trust(inputs: Inputs, album: Album) -> dict[str, Any]:
+    """What the model knows of its own mistakes, and these."""
+    metrics = inputs.metrics
+    return {
+        "calibration": reliability.calibration(metrics),
+        "referral": abstain.referral(metrics),
+        "sets": abstain.sets(metrics),
+        "novelty": abstain.novelty(metrics),
+        "external": external.external_test(metrics),
+        **gallery.examples(inputs, album),
+        "with_evidence": inputs.cams is not None,
+        "num_errors": int((inputs.oof["label"] != inputs.oof["predicted"]).sum()),
+        "suspects": gallery.suspects(metrics, album),
+    }
+
+
+def _audit(inputs: Inputs, album: Album) -> dict[str, Any]:
+    """What is known of the data apart from the model."""
+    audit = inputs.metrics.get("audit") or {}
+    return {
+        "shortcuts": audit_section.shortcuts(audit),
+        "leakage": audit_section.leakage(audit),
+        "duplicates": audit_section.duplicates(audit, album),
+        "quality": audit_section.quality(audit, album),
+        "flag_meanings": audit_section.FLAGS,
+    }
+
+
+def _records(config: Config, inputs: Inputs) -> dict[str, Any]:
+    """How the run came about, and what it takes to repeat it."""
+    return {
         "curves": _curves(inputs.curves),
         "num_curves": inputs.curves["fold"].nunique(),
         "validated": bool(inputs.curves["val_loss"].notna().any()),
-        "errors": _answers(inputs.oof, cache, right=False),
-        "doubtful": _answers(inputs.oof, cache, right=True),
-        "num_errors": int((inputs.oof["label"] != inputs.oof["predicted"]).sum()),
         "set_aside": tables.set_aside(inputs.manifest),
         "circumstances": tables.circumstances(inputs.run_state, inputs.manifest_sha256),
         "versions": inputs.run_state.get("versions") or {},
+        "label_errors_csv": Paths(config.name).reports / "label_errors.csv",
         "yaml": to_yaml(config),
     }
 
 
-def _class_pictures(inputs: Inputs, cache: Cache) -> list[ClassPictures]:
+def _class_pictures(inputs: Inputs, album: Album) -> list[ClassPictures]:
     groups = {str(name): rows["split_group"] for name, rows in inputs.usable.groupby("label")}
     largest = max(len(of_class) for of_class in groups.values())
     chosen = choose_per_class(inputs.usable, inputs.classes)
     return [
         ClassPictures(
-            name, len(groups[name]), groups[name].nunique(), len(groups[name]) / largest, cache.thumbnails(rows)
+            name, len(groups[name]), groups[name].nunique(), len(groups[name]) / largest, album.thumbnails(rows)
         )
         for name, rows in chosen.items()
     ]
@@ -158,13 +202,3 @@ def _curves(curves: pd.DataFrame) -> list[Curve]:
         svg = figures.learning_curve(history, f"curve{fold}", loss_range, f1_range)
         drawn.append(Curve(int(str(fold)), int(chosen.iloc[0]) + 1 if len(chosen) else None, len(history), svg))
     return drawn
-
-
-def _answers(oof: pd.DataFrame, cache: Cache, *, right: bool) -> list[Answer]:
-    """The least confident right answers, or the most confident wrong ones."""
-    rows = oof[(oof["label"] == oof["predicted"]) == right]
-    rows = rows.sort_values(["prob", "image_id"], ascending=[right, True]).head(NUM_GALLERY)
-    return [
-        Answer(picture, row["label"], row["predicted"], row["prob"])
-        for picture, row in zip(cache.thumbnails(rows), rows.to_dict("records"), strict=True)
-    ]

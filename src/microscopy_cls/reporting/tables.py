@@ -33,6 +33,7 @@ STATUSES = {
     "unreadable": "gave no pixels",
     "duplicate": "same picture as another file, which is used",
     "conflict": "same picture under two labels, so used under neither",
+    "excluded": "left out on purpose (data.exclude)",
 }
 
 

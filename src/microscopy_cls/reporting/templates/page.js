@@ -1,5 +1,5 @@
 "use strict";
-// Tables stay plain without this script; with it, a click on a heading sorts by that column.
+// Without this script all is plain and shown; with it tables sort, pictures filter, the paragraph copies.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[0].cells];
   headings.forEach((heading, column) => {
@@ -36,6 +36,43 @@ function compare(a, b, sign) {
   return sign * (typeof a === "number" ? a - b : a.localeCompare(b));
 }
 
+for (const form of document.querySelectorAll("form.filters")) {
+  const pictures = [...form.parentElement.querySelectorAll("li")];
+  form.hidden = false;
+  form.addEventListener("input", () => filter(form, pictures));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  filter(form, pictures);
+}
+
+function filter(form, pictures) {
+  const wanted = ["truth", "predicted", "right"].map((key) => [key, form.elements[key].value]);
+  const words = form.elements.words.value.trim().toLowerCase();
+  for (const picture of pictures) {
+    const fits = wanted.every(([key, value]) => value === "" || picture.dataset[key] === value);
+    picture.hidden = !(fits && picture.textContent.toLowerCase().includes(words));
+  }
+  const num = pictures.filter((picture) => !picture.hidden).length;
+  form.querySelector("output").textContent = `${num} of ${pictures.length} shown`;
+}
+
+for (const line of document.querySelectorAll("[data-copies]")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy the paragraph";
+  line.prepend(button, " ");
+  button.addEventListener("click", () => copy(document.getElementById(line.dataset.copies), line.querySelector("[role=status]")));
+}
+
+async function copy(source, status) {
+  getSelection().selectAllChildren(source); // to be copied by hand where the browser keeps the page from it
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    status.textContent = "copied";
+  } catch {
+    status.textContent = "selected: copy it with Ctrl+C";
+  }
+}
+
 addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const details of document.querySelectorAll("details:not(#browser details)")) details.open = true;
 });

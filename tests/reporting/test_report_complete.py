@@ -1,0 +1,293 @@
+"""Laws of the page when every stage has said its part: the verdict, and the sections that not every run has."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from experiment import complete, config, experiment, report, write_complete
+from safetensors.numpy import load_file, save_file
+
+from microscopy_cls.errors import DataError
+from microscopy_cls.reporting import write_report
+
+SECTIONS = [
+    "verdict", "result", "data", "classes", "confusion", "roc", "calibration", "referral", "sets", "novelty",
+    "examples", "browser", "labels", "shortcuts", "leakage", "duplicates", "quality", "curves", "external",
+    "set-aside", "method", "card", "reproduce",
+]  # fmt: skip
+HOSTILE_CLASSES = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "{{ 7 * 7 }}")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole_page(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        return report(write_complete(experiment(bad=[("excluded", "")])))
+
+
+def sections(page):
+    return [attrs["id"] for attrs in page.all("section")]
+
+
+def part(page, name):
+    """The text of one section."""
+    start = page.text.index(f'<section id="{name}"')
+    return re.sub(r"<[^>]*>|[\s\u202f\u2068\u2069]+", " ", page.text[start : page.text.index("</section>", start)])
+
+
+def told(page, name):
+    return re.sub(r" +", " ", part(page, name))
+
+
+def test_every_section_is_there_in_order_and_the_contents_lead_to_each(whole_page):
+    assert sections(whole_page) == SECTIONS
+    assert [attrs["href"] for attrs in whole_page.all("a")][: len(SECTIONS)] == [f"#{name}" for name in SECTIONS]
+
+
+@pytest.mark.parametrize(
+    ("key", "gone"),
+    [
+        ("calibration", ["calibration"]), ("risk_coverage", ["referral"]), ("conformal", ["sets"]),
+        ("novelty", ["novelty"]), ("label_errors", ["labels"]), ("external_test", ["external"]),
+        ("audit", ["shortcuts", "leakage", "duplicates", "quality"]),
+    ],
+)  # fmt: skip
+def test_what_the_metrics_file_does_not_say_is_left_out_whole(key, gone):
+    page = report(write_complete(experiment(), **{key: None}))
+    assert sections(page) == [name for name in SECTIONS if name not in gone]
+    links = {attrs["href"][1:] for attrs in page.all("a")}
+    assert links <= set(sections(page))
+
+
+def test_an_audit_that_found_only_a_part_shows_that_part():
+    paths = experiment()
+    audit = complete(paths)["audit"]
+    page = report(write_complete(paths, audit={key: audit[key] for key in ("verdicts", "reasons", "leakage")}))
+    assert {"leakage"} == set(sections(page)) & {"shortcuts", "leakage", "duplicates", "quality"}
+
+
+def test_the_verdict_names_each_check_its_state_and_reason_and_the_worst_decides(whole_page):
+    text = told(whole_page, "verdict")
+    for light in ("Leakage : Pass No leak.", "Shortcuts : Warning Size tells.", "Duplicates : Fail Copies.",
+                  "Image quality : Pass Fine.", "Calibration : Pass Honest.", "Class sizes : Warning"):  # fmt: skip
+        assert light in text
+    assert "3 of 6 checks passed. Failed: duplicates. Warnings: shortcuts, class sizes." in text
+    assert '<section id="verdict" class="fail">' in whole_page.text
+
+
+def test_a_state_is_told_by_shape_and_word_and_not_by_colour_alone(whole_page):
+    lights = [attrs for attrs in whole_page.all("svg") if "light" in attrs.get("class", "")]
+    words = {"pass": "Pass", "warn": "Warning", "fail": "Fail", "unknown": "Not checked"}
+    assert lights
+    assert all(attrs["aria-label"] == words[attrs["class"].removeprefix("light ")] for attrs in lights)
+    shapes = dict(re.findall(r'<svg class="light (\w+)".*?>(.*?)</svg>', whole_page.text, re.DOTALL))
+    assert len(set(shapes.values())) == len(shapes) == 4
+
+
+def test_what_failed_may_not_be_claimed_and_what_warns_only_with_care(whole_page):
+    text = told(whole_page, "verdict")
+    denied = text[text.index("What they may not") :]
+    assert "That every image counts once" in denied
+    assert "Only with care: that the model recognises the subject" in denied
+    assert "stated confidence" not in denied
+    assert "other instruments" not in denied
+    assert "On images from elsewhere (the external test set) it names 60.0 % (50.0–70.0 %) correctly." in text
+
+
+def test_without_an_audit_the_verdict_says_which_command_to_run():
+    page = report(experiment())
+    text = told(page, "verdict")
+    assert text.count("Not checked: run `microscopy-cls audit`, then `evaluate` and `report`") == 4
+    assert "Calibration: Not checked Not checked: run `microscopy-cls evaluate`, then `report`" in text
+    assert "no external set was tested" in text
+
+
+def test_undeclared_groups_take_the_claim_about_new_specimens():
+    page = report(experiment(grouped=False))
+    assert "no groups were declared" in told(page, "verdict")
+
+
+@pytest.mark.parametrize(("per_class", "state"), [(4, "Fail"), (5, "Warning"), (29, "Warning"), (30, "Pass")])
+def test_class_sizes_count_the_independent_images_of_the_smallest_class(per_class, state):
+    paths = experiment(("a", "b"), 8, grouped=False)
+    metrics = json.loads(paths.metrics.read_text())
+    metrics["per_class"]["a"]["num_groups"], metrics["per_class"]["b"]["num_groups"] = 100, per_class
+    paths.metrics.write_text(json.dumps(metrics))
+    assert f"Class sizes : {state} The smallest class, b , has {per_class} images" in told(report(paths), "verdict")
+
+
+def test_hostile_names_stay_text_in_every_section():
+    page = report(write_complete(experiment(HOSTILE_CLASSES)))
+    assert sections(page) == SECTIONS
+    assert len(page.all("script")) == 1
+    assert "{{ 7 * 7 }}" in page.shown
+    assert "49" not in told(page, "sets")
+    assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
+    assert all(attrs["src"].startswith("data:image/jpeg") for attrs in page.all("img"))
+    assert "other <lab>" in page.shown
+    assert "<b>.png" in page.shown
+
+
+def test_missing_numbers_become_dashes_everywhere():
+    def emptied(value):
+        if isinstance(value, dict):
+            return {key: emptied(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [emptied(entry) for entry in value]
+        return None if isinstance(value, float) else value
+
+    paths = experiment()
+    added = {key: emptied(value) for key, value in complete(paths).items() if key not in ("per_class", "accuracy")}
+    page = report(write_complete(paths, **added))
+    assert "None" not in page.shown.replace("None: ", "")
+    assert "nan" not in page.shown
+    assert "referral" in sections(page)
+
+
+def test_referral_is_a_sentence_with_its_price(whole_page):
+    text = told(whole_page, "referral")
+    assert "Refer 12.0 % (2.0–22.0 %) of the images to an expert, and 98.0 % (90.0–100.0 %) of the rest" in text
+    assert "Of those referred the model would have named 50.0 %" in text
+
+
+def test_prediction_sets_name_target_coverage_and_coarse_classes(whole_page):
+    text = told(whole_page, "sets")
+    assert "holds the truth in 90.0 % of the cases" in text
+    assert "88.0 % (78.0–98.0 %)" in text
+    assert text.index("0 classes 2") < text.index("1 class 20") < text.index("2 classes 2")
+    assert "hangs on a single one: alga." in text
+    assert whole_page.text.count('<i class="tick dash" style="left:90.0%">') == 3
+
+
+def test_artefacts_stand_against_chance_and_the_model_and_unjudged_ones_have_no_verdict(whole_page):
+    text = told(whole_page, "shortcuts")
+    assert "names 50.0 % (40.0–60.0 %) correctly, where chance gives 33.0 % and the model 80.0 %" in text
+    assert "Wider in alga." in text
+    assert "Shown only" in text
+    assert "Centre hidden 40.0 %" in text
+    for tick in ('class="tick dots" style="left:33.0%"', 'class="tick dash" style="left:80.0%"'):
+        assert tick in whole_page.text
+
+
+def test_leakage_and_the_external_drop_are_in_points(whole_page):
+    assert "gains +10.0 points of accuracy (−2.0 to +15.0)" in told(whole_page, "leakage")
+    assert "+20.0 +10.0 to +30.0" in told(whole_page, "external")
+    assert "1 more file could not be read" in told(whole_page, "external")
+
+
+def test_clusters_conflicts_and_mixed_groups_are_shown(whole_page):
+    text = told(whole_page, "duplicates")
+    assert "alga or ciliate?" in text
+    assert text.index("Cluster of 9") < text.index("Cluster of 2")
+    assert "and 3 more" in text
+    assert "slide 0 alga (2), ciliate (2), diatom (2)" in text
+
+
+def test_an_image_that_the_manifest_does_not_know_is_named_without_a_picture(whole_page):
+    assert "no picture" in told(whole_page, "quality")
+    assert "gone.png" in told(whole_page, "quality")
+    assert "dark" not in told(whole_page, "quality")
+
+
+def test_suspected_labels_say_where_the_list_is_and_how_to_act(whole_page):
+    text = told(whole_page, "labels")
+    assert "30 images whose label" in text
+    assert "reports/tiny/label_errors.csv" in text
+    assert "data.exclude" in text
+    assert "labelled alga 10.0 %" in text
+    assert "more images in the CSV" in text
+
+
+def test_files_left_out_on_purpose_are_counted(whole_page):
+    assert "excluded 1 left out on purpose (data.exclude)" in told(whole_page, "data")
+
+
+def test_evidence_lies_beside_each_picture_that_has_a_map(whole_page):
+    start = whole_page.text.index('id="examples"')
+    examples = whole_page.text[start : whole_page.text.index("</section>", start)]
+    assert examples.count("Where the evidence for") == 3
+    assert examples.count('<ul class="gallery paired">') == 3
+
+
+def test_without_maps_the_pictures_stand_alone():
+    page = report(write_complete(experiment(), cams=False))
+    assert "evidence" not in told(page, "examples")
+    assert "Right answers, chosen at random" in told(page, "examples")
+
+
+def test_maps_of_another_state_of_the_data_are_refused():
+    paths = write_complete(experiment())
+    cams = load_file(paths.reports / "cams.safetensors")
+    save_file(cams | {"rows": cams["rows"] + 1000}, paths.reports / "cams.safetensors")
+    with pytest.raises(
+        DataError, match=r"cams.safetensors: belongs to another state of the data than the manifest of 24"
+    ):
+        write_report(config(), paths)
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "cannot be read"), (None, "lacks rows")])
+def test_broken_maps_are_named_with_the_command_to_run(content, message):
+    paths = write_complete(experiment())
+    file = paths.reports / "cams.safetensors"
+    if content is None:
+        save_file({"cam": np.zeros((1, 2, 2), np.uint8), "kind": np.zeros(1, np.int64)}, file)
+    else:
+        Path(file).write_bytes(content)
+    with pytest.raises(DataError, match=rf"cams.safetensors: {message}.*Run `microscopy-cls evaluate`"):
+        write_report(config(), paths)
+
+
+def test_the_method_paragraph_says_data_protocol_figures_and_software(whole_page):
+    text = told(whole_page, "method")
+    for words in (
+        "We classified 23 images from 7 groups into 3 classes; 1 further file could not be used.",
+        "fine-tuned from a1_in1k weights", "stratified 3-fold cross-validation with no group or cluster of copies",
+        "chosen on 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
+        "1,000 bootstrap resamples of groups", "from 0.200 (0.100–0.300) to 0.150", "aimed at 90 % coverage",
+        "(12 images in 4 groups) the accuracy was 60.0 %", "torch 2.9",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_the_method_of_a_run_without_groups_and_weights_claims_neither():
+    text = told(
+        report(experiment(grouped=False), config(model={"weights": "none"}, finetune={"validation_fraction": 0})),
+        "method",
+    )
+    assert "images into 3 classes" in text
+    assert "trained from random weights" in text
+    assert "no cluster of copies in two folds" in text
+    assert "chosen beforehand" in text
+    assert "resamples of images" in text
+
+
+def test_the_model_card_says_use_figures_limits_and_that_it_is_no_medical_device(whole_page):
+    text = told(whole_page, "card")
+    assert "Intended use" in text
+    assert "no medical device" in text
+    assert "apache-2.0" in text
+    assert "Duplicates: Fail. Copies." in text
+
+
+def test_beside_its_pictures_a_large_page_stays_below_three_megabytes():
+    classes = [f"class {k:02d}" for k in range(40)]
+    paths = experiment(classes, 250, num_wrong=2000, bad=[("unreadable", "x" * 5000)] * 500)
+    ids = list(pd.read_parquet(paths.oof)["image_id"])
+    audit = complete(paths)["audit"] | {
+        "duplicates": [ids[k : k + 3] for k in range(0, 9000, 3)], "quality": {"blurred": ids[:5000]},
+        "conflicts": [{"image_ids": ids[k : k + 2], "labels": classes[:2]} for k in range(2000)],
+        "mixed_groups": [{"group": f"g{k}", "labels": {"a": 1, "b": 2}} for k in range(3000)],
+    }  # fmt: skip
+    page = report(write_complete(paths, audit=audit))
+    pictures = [attrs["src"] for attrs in page.all("img")]
+    assert len(page.text) - sum(map(len, pictures)) < 3e6
+    assert len(page.all("li")) < 1200
+    assert "2,988 more clusters in the audit file." in page.shown
