@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.evaluation.held import some_held_out
 
-from microscopy_cls.evaluation.novelty import false_alarms, fit_all_known, fit_known, novelty_report
+from microscopy_cls.evaluation.novelty import _some_groups, false_alarms, fit_all_known, fit_known, novelty_report
 from microscopy_cls.evaluation.strangers import KINDS, strangers
 from microscopy_cls.model.doubt import distance
 
@@ -62,13 +62,17 @@ def test_copies_in_a_group_do_not_make_each_other_known() -> None:
     np.testing.assert_allclose(together[::2], together[1::2], rtol=1e-9)
 
 
-def test_the_choice_among_very_many_images_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microscopy_cls.evaluation.novelty.MAX_IMAGES", 50)
-    features, groups = familiar(120, 0), each_its_own(120)
-    first, again, other = (fit_known(features, groups, seed=seed)[0] for seed in (0, 0, 1))
+def test_of_very_many_images_a_seeded_choice_of_groups_spans_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microscopy_cls.evaluation.novelty.MAX_IMAGES", 60)
+    features, groups = familiar(300, 0), np.repeat(each_its_own(100), 3)
+    (first, novelty), (again, _), (other, _) = (fit_known(features, groups, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.axes, again.axes)
     assert first.threshold != other.threshold
-    assert len(first.axes) <= 50
+    assert len(first.axes) <= 60
+    assert (novelty >= 1).mean() == pytest.approx(0.01, abs=0.005)
+    assert (first.novelty(familiar(1000, 1)) >= 1).mean() < 0.03
+    chosen = _some_groups(groups, seed=0)
+    assert len(set(groups[chosen])) == 20, "whole groups, so that no other image has its group among the known"
 
 
 @pytest.mark.parametrize("features", [np.ones((5, 8)), np.zeros((5, 8)), np.ones((1, 8))])

@@ -48,6 +48,16 @@ def make_bundle(
     return folder
 
 
+def some_known(num_members: int, threshold: float = 0.9) -> dict[int, Known]:
+    """What members know where it does not matter what: random directions."""
+    dim = get_model(INFO["architecture"], 2, "none").num_features
+    rng = np.random.default_rng(0)
+    return {
+        fold: Known(0.9 * np.linalg.qr(rng.normal(size=(dim, dim // 4)))[0].T.astype(np.float32), threshold)
+        for fold in range(num_members)
+    }
+
+
 @torch.no_grad()
 def _settle(network: Any) -> None:
     """Statistics and a classifier as after training: fresh weights give all images nearly the same answer."""

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from filelock import FileLock
 from PIL import Image
-from tests.inference.bundles import make_bundle, squares
+from tests.inference.bundles import make_bundle, some_known, squares
 
 from microscopy_cls.errors import DataError
 from microscopy_cls.inference.batch.classify import Request, Summary, classify
@@ -29,7 +29,9 @@ from microscopy_cls.inference.predictor import Predictor, open_predictor
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("models") / "bundle", 1, graphs=True)
+    conformal = {"target_coverage": 0.9, "thresholds": (0.45, 0.48)}
+    folder = tmp_path_factory.mktemp("models") / "bundle"
+    return make_bundle(folder, 1, graphs=True, known=some_known(1), conformal=conformal)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,8 @@ def test_every_input_has_its_row_in_the_order_given(images: Path, predictor: Pre
     good = rows[rows["status"] == "ok"]
     assert (good[["prob_dark", "prob_light"]].sum(axis=1) - 1).abs().max() < 1e-5
     assert (good["width_px"] == 32).all()
+    assert good[["prediction_set", "refer", "novelty"]].notna().all(axis=None)
+    assert good["novelty"].nunique() > 10
     assert list(rows.columns) == [
         "path", "status", "error", "predicted", "confidence", "prob_dark", "prob_light", "prediction_set", "refer",
         "novelty", "width_px", "height_px",
