@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from microscopy_cls.reporting.numbers import Estimate, finite, shown
+from microscopy_cls.reporting.numbers import Estimate, finite, named, shown
 from microscopy_cls.reporting.svg import BLUE, ORANGE, RULE, STYLE, inches, inline_svg
 
 MATERIALS = {"noise": "random noise", "blank": "blank fields", "text": "pages of text"}
@@ -91,8 +91,8 @@ def risk_coverage_curve(points: Sequence[Mapping[str, Any]], share: Estimate, ke
         [[_number(point.get(key)) for key in ("coverage", "accuracy", "ci_low", "ci_high")] for point in points]
     )
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(inches(460), inches(290)), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(inches(460), inches(290)))
+        axes = figure.add_axes((0.14, 0.15, 0.81, 0.82))
         axes.fill_between(table[:, 0], table[:, 2], table[:, 3], color=BLUE, alpha=0.2, linewidth=0)
         axes.plot(table[:, 0], table[:, 1], color=BLUE, linewidth=2)
         if share.value is not None and kept.value is not None:
@@ -150,7 +150,7 @@ def sets(metrics: Mapping[str, Any]) -> Sets | None:
         Estimate.read(found.get("coverage"), "percent"),
         Estimate.read(found.get("mean_set_size"), "decimal"),
     )
-    return Sets(target, coverage, size, rows, [(str(key), int(num)) for key, num in sizes], coarse)
+    return Sets(target, coverage, size, rows, [(str(key), int(num)) for key, num in sizes], [*map(named, coarse)])
 
 
 def novelty(metrics: Mapping[str, Any]) -> Novelty | None:

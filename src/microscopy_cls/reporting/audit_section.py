@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microscopy_cls.reporting.montage import Album, Thumbnail
-from microscopy_cls.reporting.numbers import Estimate, finite
+from microscopy_cls.reporting.numbers import Estimate, finite, named
 from microscopy_cls.reporting.verdict import WORDS
 
 NUM_CLUSTERS = 12
@@ -173,7 +173,10 @@ def duplicates(audit: Mapping[str, Any], album: Album) -> Duplicates | None:
         counts,
         [_pictures(f"Cluster of {len(ids)}", ids, album) for ids in clusters[:NUM_CLUSTERS]],
         len(clusters),
-        [_pictures(" or ".join(one["labels"]) + "?", one["image_ids"], album) for one in conflicts[:NUM_CLUSTERS]],
+        [
+            _pictures(" or ".join(map(named, one["labels"])) + "?", one["image_ids"], album)
+            for one in conflicts[:NUM_CLUSTERS]
+        ],
         len(conflicts),
         [(str(one["group"]), _labels(one["labels"])) for one in mixed[:NUM_MIXED]],
         len(mixed),
@@ -181,7 +184,7 @@ def duplicates(audit: Mapping[str, Any], album: Album) -> Duplicates | None:
 
 
 def _labels(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{label} ({num})" for label, num in counts.items())
+    return ", ".join(f"{named(label)} ({num})" for label, num in counts.items())
 
 
 def _pictures(title: str, ids: list[str], album: Album, num: int = NUM_OF_CLUSTER) -> Pictures:

@@ -8,7 +8,7 @@ from typing import Any
 from microscopy_cls.config import Config
 from microscopy_cls.reporting.external import external_test
 from microscopy_cls.reporting.inputs import Inputs
-from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite
+from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named
 from microscopy_cls.reporting.verdict import VerdictBox
 
 NAMED_VERSIONS = ("microscopy-cls", "python", "torch", "timm", "scikit-learn")
@@ -102,8 +102,8 @@ def _external(metrics: Mapping[str, Any]) -> str:
 
 def _software(inputs: Inputs) -> str:
     versions = inputs.run_state.get("versions") or {}
-    named = [f"{name} {versions[name]}" for name in NAMED_VERSIONS if name in versions]
-    return f"Software: {', '.join(named)}." if named else ""
+    found = [f"{name} {versions[name]}" for name in NAMED_VERSIONS if name in versions]
+    return f"Software: {', '.join(found)}." if found else ""
 
 
 def model_card(config: Config, inputs: Inputs, box: VerdictBox) -> list[tuple[str, list[str]]]:
@@ -126,7 +126,7 @@ def model_card(config: Config, inputs: Inputs, box: VerdictBox) -> list[tuple[st
 
 
 def _training_data(config: Config, inputs: Inputs) -> list[str]:
-    classes = ", ".join(inputs.classes[:NUM_NAMED])
+    classes = ", ".join(map(named, inputs.classes[:NUM_NAMED]))
     more = f" and {len(inputs.classes) - NUM_NAMED} more" if len(inputs.classes) > NUM_NAMED else ""
     source = config.data.table or config.data.root
     told = [

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from microscopy_cls.config import Config
 from microscopy_cls.reporting.inputs import Inputs
-from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, shortened, shown
+from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named, shown
 from microscopy_cls.reporting.tables import ClassRow
 
 FEW_GROUPS = 30  # below, one group more or less moves a class's recall by over three points
 NUM_NAMED = 8
-NUM_NAME_CHARS = 40
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def compared(inputs: Inputs, classes: Sequence[ClassRow]) -> str | None:
         return None
     largest = max(classes, key=lambda row: row.num_images)
     sentence = (
-        f"For comparison: always answering “{quoted(largest.name)}” would be right for {shown(majority, 'percent')}."
+        f"For comparison: always answering “{named(largest.name)}” would be right for {shown(majority, 'percent')}."
     )
     accuracy = Estimate.read(inputs.metrics.get("accuracy"), "percent")
     if accuracy.low is not None and accuracy.low <= majority:
@@ -57,19 +56,10 @@ def compared(inputs: Inputs, classes: Sequence[ClassRow]) -> str | None:
     return sentence
 
 
-def quoted(name: str) -> str:
-    """A class name inside a sentence: not longer than it, and its writing direction kept from the rest."""
-    return f"\u2068{shortened(name, NUM_NAME_CHARS)}\u2069"
-
-
 def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[Claim]:
     """The remarks that apply to this run."""
     remarks = [
-        Claim(
-            "Same source only.",
-            "The figures hold for new images made as these were: same instruments, preparation and labelling. "
-            "They say nothing about another laboratory; only an external test set would.",
-        ),
+        _source(inputs),
         _grouping(inputs),
         _choice(config),
         Claim(
@@ -85,6 +75,14 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
         ),
     ]
     return [remark for remark in remarks if remark is not None]
+
+
+def _source(inputs: Inputs) -> Claim:
+    beyond = "What to expect elsewhere stands under External test, as far as that set goes."
+    if not inputs.metrics.get("external_test"):
+        beyond = "They say nothing about another laboratory; only an external test set would."
+    text = "The figures hold for new images made as these were: same instruments, preparation and labelling."
+    return Claim("Same source only.", f"{text} {beyond}")
 
 
 def _grouping(inputs: Inputs) -> Claim:
@@ -119,9 +117,9 @@ def _few(classes: Sequence[ClassRow], inputs: Inputs) -> Claim | None:
     if not few:
         return None
     unit = "groups" if inputs.grouped else "images"
-    named = ", ".join(f"{quoted(row.name)} ({row.num_groups})" for row in few[:NUM_NAMED])
+    listed = ", ".join(f"{named(row.name)} ({row.num_groups})" for row in few[:NUM_NAMED])
     more = f" and {len(few) - NUM_NAMED} more" if len(few) > NUM_NAMED else ""
-    return Claim(f"Few {unit}.", f"{named}{more}: below {FEW_GROUPS} {unit} a class’s own figures are uncertain.")
+    return Claim(f"Few {unit}.", f"{listed}{more}: below {FEW_GROUPS} {unit} a class’s own figures are uncertain.")
 
 
 def _kept_out(inputs: Inputs) -> Claim | None:

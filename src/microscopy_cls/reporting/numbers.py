@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Kind = Literal["percent", "decimal", "points"]
 
+NUM_NAME_CHARS = 40
 NO_VALUE = "–"
 PERCENT = "\u202f%"  # after a narrow space that does not break
 
@@ -99,6 +100,11 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes_left:02d} min"
     return f"{minutes} min {rest_s:02d} s" if minutes else f"{rest_s} s"
+
+
+def named(text: str, num_chars: int = NUM_NAME_CHARS) -> str:
+    """A class or group inside a sentence: not longer than it, and its writing direction kept from the rest."""
+    return f"\u2068{shortened(text, num_chars)}\u2069"
 
 
 def shortened(text: str, num_chars: int) -> str:

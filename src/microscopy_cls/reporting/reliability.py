@@ -80,8 +80,8 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], name: str, title: str
     ]
     num_images = max(1, sum(int(one.get("num_images") or 0) for one in points))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(inches(340), inches(320)), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(inches(340), inches(320)))
+        axes = figure.add_axes((0.13, 0.13, 0.84, 0.84))
         axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
         for one in points:
             _draw_bin(axes, one, int(one.get("num_images") or 0) / num_images)

@@ -96,8 +96,8 @@ def _draw(oof: pd.DataFrame, row: ClassRow, name: str, means: tuple[Floats, Floa
     truth, score = _columns(oof, row.name)
     fold = oof["fold"].to_numpy(np.int64)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(inches(500), inches(262)), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure = Figure(figsize=(inches(500), inches(262)))
+        left, right = figure.add_axes((0.085, 0.17, 0.39, 0.73)), figure.add_axes((0.585, 0.17, 0.39, 0.73))
         left.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
         right.axhline(truth.mean(), color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
         for axes, trace, mean in zip((left, right), (roc, precision_recall), means or (None, None), strict=True):

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from microscopy_cls.reporting.claims import quoted
 from microscopy_cls.reporting.inputs import Inputs
-from microscopy_cls.reporting.numbers import Estimate, counted
+from microscopy_cls.reporting.numbers import Estimate, counted, named
 from microscopy_cls.reporting.tables import ClassRow
 
 State = Literal["pass", "warn", "fail", "unknown"]
@@ -101,16 +100,16 @@ def class_sizes(classes: Sequence[ClassRow], grouped: bool) -> Light:
         says = f"below {NUM_RELIABLE}, one more or less visibly moves its figures"
     if smallest.num_groups < NUM_USABLE:
         state, says = "fail", f"below {NUM_USABLE}, its figures and intervals say next to nothing"
-    return Light("Class sizes", state, f"The smallest class, {quoted(smallest.name)}, has {size}: {says}.", "classes")
+    return Light("Class sizes", state, f"The smallest class, {named(smallest.name)}, has {size}: {says}.", "classes")
 
 
 def _summary(lights: Sequence[Light]) -> str:
-    named: dict[State, list[str]] = {}
+    by_state: dict[State, list[str]] = {}
     for light in lights:
-        named.setdefault(light.state, []).append(light.title.lower())
+        by_state.setdefault(light.state, []).append(light.title.lower())
     told: tuple[tuple[State, str], ...] = (("fail", "Failed"), ("warn", "Warnings"), ("unknown", "Not checked"))
-    num_passed = len(named.get("pass", []))
-    others = [f"{word}: {', '.join(named[state])}." for state, word in told if state in named]
+    num_passed = len(by_state.get("pass", []))
+    others = [f"{word}: {', '.join(by_state[state])}." for state, word in told if state in by_state]
     return " ".join([f"{num_passed} of {len(lights)} checks passed.", *others]) if others else "All checks passed."
 
 
