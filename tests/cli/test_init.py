@@ -377,6 +377,22 @@ def test_a_table_with_split_and_metadata_uses_both() -> None:
     assert made.dvc_data == Path("raw/scans")
 
 
+def test_columns_that_say_how_an_image_came_about_are_metadata_each_with_the_reason() -> None:
+    made = proposal(
+        patients(
+            40,
+            image_width=lambda i: str(100 + i),
+            wavelength=lambda i: ("405", "488", "561")[i % 3],
+            remark=lambda i: f"remark {i}",  # as many as images
+            constant=lambda i: "x",
+            code=lambda i: "ab"[i // 2 % 2].upper(),  # the label by another name
+        )
+    )
+    assert made.config.data.metadata == ("image_width", "wavelength")
+    assert "# Column image_width: its name says how the image was taken or stored." in made.yaml
+    assert "# Column wavelength: it has 3 different values, and is neither label, group nor split." in made.yaml
+
+
 def test_a_split_with_other_words_is_not_used_and_told() -> None:
     made = proposal(patients(40, split=lambda i: ("train", "val", "test")[i % 3]))
     assert made.config.data.columns.split is None

@@ -268,3 +268,8 @@ def test_text_that_is_no_yaml_is_refused_with_its_line(file: Path) -> None:
 @pytest.mark.parametrize("text", ["", "5", "- name", "just words"])
 def test_yaml_that_is_no_mapping_is_refused(file: Path, text: str) -> None:
     assert "should be a mapping of sections (name, data, folds, ...), see configs/" in message_of(file, text)
+
+
+def test_metadata_without_a_table_are_refused(file: Path) -> None:
+    told = "data.metadata names columns of a table: give data.table too, or remove data.metadata"
+    assert told in message_of(file, "name: cells\ndata: {root: raw, metadata: [scanner]}\n")

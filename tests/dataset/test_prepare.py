@@ -228,6 +228,121 @@ def test_folds_that_cannot_be_made_are_refused() -> None:
         run(folds_num=7)
 
 
+# Near-duplicates
+
+ENLARGED_PX = 72
+
+
+def plant_near_duplicate(name: str, of: str) -> None:
+    """A picture of another slide and size: enlarged, and mirrored."""
+    copy = Image.open(f"raw/{of}").resize((ENLARGED_PX, ENLARGED_PX)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    copy.save(f"raw/{name}")
+
+
+def test_near_duplicates_share_a_cluster_and_tie_their_slides_together(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    plant_near_duplicate("alga/slide5_near.png", of="alga/slide0_0.png")
+    manifest = run().set_index("image_id")
+    pair = ["alga/slide0_0.png", "alga/slide5_near.png"]
+    assert manifest.loc[pair, "status"].tolist() == ["ok", "ok"]
+    assert set(manifest.loc[pair, "cluster"]) == {pair[0]}
+    assert set(manifest.drop(pair)["cluster"]) == {""}
+    assert set(manifest.loc[manifest["group"].isin(["slide0", "slide5"]), "split_group"]) == {"slide0"}
+    assert (manifest.groupby("split_group")["fold"].nunique() == 1).all()
+    told = f"2 images are near-duplicates, in 1 clusters, for example {pair[0]} and {pair[1]}: each is kept in one fold"
+    assert told in caplog.text
+
+
+def test_near_duplicates_under_two_labels_are_grouped_and_both_used() -> None:
+    plant_near_duplicate("yeast/slide5_near.png", of="alga/slide0_0.png")
+    manifest = run().set_index("image_id")
+    pair = ["alga/slide0_0.png", "yeast/slide5_near.png"]
+    assert manifest.loc[pair, ["status", "cluster"]].to_numpy().tolist() == [["ok", pair[0]]] * 2
+    assert manifest.loc[pair, "fold"].nunique() == 1
+
+
+def test_grouping_can_be_left_off_and_the_clusters_are_found_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    plant_near_duplicate("alga/slide5_near.png", of="alga/slide0_0.png")
+    save("raw/alga/slide4_copy.png", good_names().index("alga/slide1_0.png"))
+    manifest = run(folds_group_near_duplicates=False).set_index("image_id")
+    assert manifest.loc["alga/slide5_near.png", "cluster"] == "alga/slide0_0.png"
+    assert set(manifest.loc[manifest["group"] == "slide5", "split_group"]) == {"slide5"}
+    assert set(manifest.loc[manifest["group"] == "slide4", "split_group"]) == {"slide1"}  # by an exact copy
+    assert "folds may divide them (folds.group_near_duplicates is false)" in caplog.text
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_near_duplicates_in_train_and_test_are_told(caplog: pytest.LogCaptureFixture, grouped: bool) -> None:
+    plant_near_duplicate("alga/near.png", of="alga/slide5_0.png")
+    settings = with_table("alga/near.png,alga,train")
+    manifest = run(**settings, data_group_regex=None, folds_group_near_duplicates=grouped).set_index("image_id")
+    assert manifest.loc["alga/near.png", "status"] == "ok"
+    assert "1 of these clusters lie in both train and test, for example that of alga/near.png" in caplog.text
+    assert ("1 groups lie in both train and test, for example alga/near.png" in caplog.text) == grouped
+
+
+# Excluded files
+
+
+def excluding(*image_ids: str) -> dict[str, str]:
+    Path("out.csv").write_text("\n".join(["image_id", *image_ids]), encoding="utf-8")
+    return {"data_exclude": "out.csv"}
+
+
+def test_excluded_files_are_rows_in_no_fold() -> None:
+    manifest = run(**excluding("alga/slide0_0.png")).set_index("image_id")
+    row = manifest.loc["alga/slide0_0.png"]
+    assert row[["status", "fold", "error", "cluster"]].tolist() == ["excluded", -1, "listed in out.csv", ""]
+    assert (manifest.drop("alga/slide0_0.png")["status"] == "ok").all()
+
+
+def test_excluding_the_original_or_the_contradiction_makes_the_other_usable() -> None:
+    plant_faults()
+    manifest = run(**excluding("alga/slide0_0.png", "yeast/slide1_other_label.bmp")).set_index("image_id")
+    assert manifest.loc[["alga/slide5_copy.tif", "alga/slide1_0.png"], "status"].tolist() == ["ok", "ok"]
+    assert manifest.loc["alga/slide5_copy.tif", "split_group"] == "slide5"
+
+
+def test_excluded_files_do_not_count_as_unreadable() -> None:
+    Path("raw/alga/slide1_empty.png").touch()
+    assert prepare(config_of(data_max_unreadable=0, **excluding("alga/slide1_empty.png")), PATHS).counts == {
+        "ok": len(good_names()),
+        "excluded": 1,
+    }
+
+
+def test_a_set_of_which_everything_is_excluded_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no usable training image is left \(24 train excluded\)"):
+        run(**excluding(*good_names()))
+
+
+# Quality and metadata
+
+
+def test_flaws_are_flagged_and_the_images_used_all_the_same() -> None:
+    Image.new("RGB", (24, 24), (9, 9, 9)).save("raw/alga/slide0_black.png")
+    Path("raw/alga/slide1_empty.png").touch()
+    manifest = run().set_index("image_id")
+    assert manifest.loc["alga/slide0_black.png", ["quality", "status"]].tolist() == ["constant", "ok"]
+    assert manifest.loc["alga/slide1_empty.png", "quality"] == ""
+
+
+def test_the_quality_of_jpegs_stands_in_the_manifest() -> None:
+    Image.fromarray(picture(70)).save("raw/alga/slide0_jpeg.jpg", quality=70)
+    quality = run().set_index("image_id")["jpeg_quality"]
+    assert quality["alga/slide0_jpeg.jpg"] == 70
+    assert quality.drop("alga/slide0_jpeg.jpg").isna().all()
+
+
+def test_metadata_of_the_table_follow_the_promised_columns() -> None:
+    lines = [f"{name},{name.split('/')[0]},{row},x{row % 2}" for row, name in enumerate(good_names())]
+    Path("raw/t.csv").write_text("\n".join(["path,label,gain,lamp", *lines]), encoding="utf-8")
+    manifest = run(data_table="raw/t.csv", data_metadata=("gain", "lamp"))
+    assert tuple(manifest.columns) == (*COLUMNS, "meta_gain", "meta_lamp")
+    assert manifest["meta_gain"].tolist() == list(range(len(lines)))
+    pd.testing.assert_frame_equal(read_manifest(PATHS.manifest), manifest)
+
+
 # Unreadable files
 
 
@@ -381,6 +496,12 @@ def test_the_digest_changes_with_whatever_training_depends_on(column: str) -> No
         2 if column == "fold" and manifest.loc[0, "fold"] != 2 else 1 if column == "fold" else "other"
     )
     assert manifest_digest(changed) != manifest_digest(manifest)
+
+
+@pytest.mark.parametrize("column", ["quality", "cluster", "jpeg_quality"])
+def test_what_is_only_told_does_not_change_the_digest(column: str) -> None:
+    manifest = run()
+    assert manifest_digest(manifest.assign(**{column: "other"})) == manifest_digest(manifest)
 
 
 def test_the_digest_does_not_change_with_rows_that_training_never_sees() -> None:

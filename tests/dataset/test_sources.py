@@ -36,6 +36,40 @@ def error_of(kind: type[Exception], **data: Any) -> str:
     return str(raised.value)
 
 
+# Metadata
+
+
+def metadata_of(tmp_path: Path, *values: str, **data: Any) -> list[object]:
+    """The column `x` of a table as the listing gives it, missing values as None."""
+    lines = [f"{row:02}.png,a,{value}" for row, value in enumerate(values)]
+    path = table(tmp_path / "t.csv", "\n".join(["path,label,x", *lines]))
+    column = list_files(Data(table=path, metadata=("x",), **data)).files["meta_x"]
+    return [None if pd.isna(value) else value for value in column]
+
+
+def test_numbers_stay_numbers_text_stays_text_and_missing_stays_missing(tmp_path: Path) -> None:
+    assert metadata_of(tmp_path, "1", " 2.5", "", "-3e2") == [1.0, 2.5, None, -300.0]
+    assert metadata_of(tmp_path, "1", "b ", "", "nan") == ["1", "b", None, "nan"]
+    assert metadata_of(tmp_path, "1", "inf") == ["1", "inf"]
+    assert metadata_of(tmp_path, "", "") == [None, None]
+
+
+def test_metadata_follow_their_image_when_the_rows_are_sorted(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"path": ["b.png", "a.png"], "label": "x", "gain": [2, 1], "lamp": ["old", None]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    files = list_files(Data(table=tmp_path / "t.parquet", metadata=("gain", "lamp"))).files
+    assert list(files.columns) == ["image_id", "path", "label", "group", "split", "meta_gain", "meta_lamp"]
+    assert files["meta_gain"].tolist() == [1, 2]
+    assert files["meta_lamp"].isna().tolist() == [True, False]
+
+
+def test_metadata_that_the_table_does_not_have_are_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.csv", "path,label,scanner\na.png,x,1\n")
+    known = f"{path}: has no column scaner, which data.metadata names. Did you mean scanner?"
+    assert error_of(ConfigError, table=path, metadata=["scaner"]) == known
+    assert "names. It has: path, label, scanner." in error_of(ConfigError, table=path, metadata=["qqq"])
+
+
 # A folder per class
 
 

@@ -7,14 +7,17 @@ of one scan, may be joined where they hardly differ; they belong into one fold a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from microscopy_cls.dataset.alignment import MIN_COARSE, Match, is_same_picture, match
+from microscopy_cls.dataset.alignment import MIN_COARSE, Bands, Match, bands, is_same_picture, match
 from microscopy_cls.dataset.lookalikes import Candidate, candidates, seen, thumbnails, unseen
+
+NUM_KEPT = 500  # images whose bands are kept, 65 MB
 
 _Target = tuple[int, bool]  # which candidate, and whether its second row is the target
 
@@ -35,10 +38,15 @@ def near_duplicate_pairs(pixels: NDArray[np.uint8], rows: Sequence[int] | NDArra
     thumbs = thumbnails(_grey(pixels, row) for row in rows)
     alike = list(candidates(thumbs))
     matches = _best_matches(thumbs.whole, alike)
+
+    @lru_cache(NUM_KEPT)
+    def bands_of(number: int) -> Bands:
+        return bands(_grey(pixels, rows[number]))
+
     found = [
         (rows[pair.first], rows[pair.second])
-        for number, pair in enumerate(alike)
-        if _confirmed(pixels, rows, pair, *matches[number])
+        for pair, (fit, second) in zip(alike, matches, strict=True)
+        if _confirmed(bands_of, pair, fit, second)
     ]
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
@@ -71,10 +79,13 @@ def _target(thumbs: NDArray[np.uint8], pair: Candidate, second: bool) -> NDArray
     return unseen(thumbs[pair.second], pair.view) if second else seen(thumbs[pair.first], pair.view)
 
 
-def _confirmed(pixels: NDArray[np.uint8], rows: NDArray[np.int64], pair: Candidate, fit: Match, second: bool) -> bool:
+def _confirmed(bands_of: Callable[[int], Bands], pair: Candidate, fit: Match, second: bool) -> bool:
     if fit.score < MIN_COARSE:
         return False
-    first_grey, second_grey = _grey(pixels, rows[pair.first]), _grey(pixels, rows[pair.second])
     if second:
-        return is_same_picture(np.ascontiguousarray(unseen(second_grey, pair.view)), first_grey, fit.window)
-    return is_same_picture(np.ascontiguousarray(seen(first_grey, pair.view)), second_grey, fit.window)
+        return is_same_picture(_turned(bands_of(pair.second), unseen, pair.view), bands_of(pair.first), fit.window)
+    return is_same_picture(_turned(bands_of(pair.first), seen, pair.view), bands_of(pair.second), fit.window)
+
+
+def _turned(image: Bands, turn: Callable[[NDArray[np.generic], int], NDArray[np.generic]], view: int) -> Bands:
+    return Bands(*(np.ascontiguousarray(turn(band, view)) for band in image))

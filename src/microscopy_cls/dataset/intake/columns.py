@@ -32,8 +32,10 @@ GROUP_WORDS = (
 SPLIT_WORDS = ("split", "subset", "partition", "fold", "set")
 METADATA_WORDS = (
     "site", "hospital", "centre", "center", "institution", "source", "scanner", "device", "camera", "microscope",
-    "objective", "stain", "lab", "operator", "view", "sex", "gender", "age",
+    "objective", "stain", "lab", "operator", "view", "sex", "gender", "age", "size", "width", "height", "bytes", "mode",
+    "format", "compression", "exposure", "gain", "magnification", "date", "year", "vendor", "manufacturer", "protocol",
 )  # fmt: skip
+MAX_KINDS = 12  # different values of a column that is no measurement and no name
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,25 @@ def split_candidates(frame: pd.DataFrame, taken: Sequence[str]) -> list[str]:
     return [name for name in names if {"train", "test"} & set(frame[name].str.lower())]
 
 
-def metadata_columns(frame: pd.DataFrame, taken: Sequence[str]) -> tuple[str, ...]:
-    """Columns that say how an image came about, and that therefore should not tell its class."""
-    names = [name for name in _by_words(frame.columns, METADATA_WORDS) if name not in taken]
-    return tuple(name for name in names if frame[name].nunique() >= 2)
+def metadata_columns(frame: pd.DataFrame, label: str, taken: Sequence[str]) -> dict[str, str]:
+    """Columns that say how an image came about, and that therefore should not tell its class, each with the reason.
+
+    By name, or because they hold few different values. A column that could be the label under another name is none.
+    """
+    meanings = (*PATH_WORDS, *LABEL_WORDS, *GROUP_WORDS, *SPLIT_WORDS)
+    named = [name for name in _by_words(frame.columns, METADATA_WORDS) if frame[name].nunique() >= 2]
+    others = [name for name in frame.columns if name not in _by_words(frame.columns, (*METADATA_WORDS, *meanings))]
+    found = dict.fromkeys(named, "its name says how the image was taken or stored")
+    for name in others:
+        num_kinds = frame[name].nunique()
+        if 2 <= num_kinds <= min(MAX_KINDS, len(frame) / 4) and not _renames(frame[name], frame[label]):
+            found[name] = f"it has {num_kinds} different values, and is neither label, group nor split"
+    return {name: why for name, why in found.items() if name not in taken}
+
+
+def _renames(values: pd.Series, labels: pd.Series) -> bool:
+    """Whether each value stands for one label and each label for one value."""
+    return len(set(zip(values, labels, strict=True))) == values.nunique() == labels.nunique()
 
 
 def _by_words(names: Iterable[str], words: Sequence[str], loose: bool = False) -> list[str]:

@@ -72,13 +72,15 @@ def _table(table: Path, notes: Notes) -> tuple[Data, pd.DataFrame]:
     split = _split_column(frame, [paths.name, label], notes)
     taken = [paths.name, label, *([split] if split else [])]
     groups = group_candidates(frame, taken)
-    metadata = metadata_columns(frame, [*taken, *groups])
+    metadata = metadata_columns(frame, label, [*taken, *groups])
     if metadata:
         told = "these columns say how an image came about, and should not tell its class"
-        notes.find("metadata", f"{', '.join(metadata)}: {told}")
-        notes.explain("data.metadata", told)
+        notes.find("metadata", f"{', '.join(metadata)}: {told}", "data.metadata")
+        for name, why in metadata.items():
+            notes.explain("data.metadata", f"column {name}: {why}")
     columns = Columns(path=paths.name, label=label, split=split)
-    return _group_by_column(Data(root=paths.root, table=table, columns=columns, metadata=metadata), groups, notes)
+    data = Data(root=paths.root, table=table, columns=columns, metadata=tuple(metadata))
+    return _group_by_column(data, groups, notes)
 
 
 def _texts(table: Path) -> pd.DataFrame:
