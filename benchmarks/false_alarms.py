@@ -4,7 +4,7 @@ For every seed, organisms and scans are drawn, prepared and audited, once withou
 on the former that is not `pass` is a false alarm; on the tagged scans, `shortcuts` must not pass and must name the
 corner.
 
-usage: python -m benchmarks.false_alarms [--seeds 50] [--first 0]     about 20 s a seed on two cores
+usage: python -m benchmarks.false_alarms [--seeds 50] [--first 0]     about a minute a seed on two busy cores
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 
 from microscopy_cls.evaluation.audit.shortcuts import TOGETHER
 
-# Lower ends of artefacts' skill, as a part of the model's. Of 20 drawn sets without faults none exceeds 0.15; a tag
-# drawn on most scans of one class gives 0.85 and more, the sizes of films that give a class away 1.4. Between lie
+# Lower ends of artefacts' skill, as a part of the model's. Of eight drawn sets without faults none exceeds 0.12; a tag
+# drawn on most scans of one class gives 0.83 and more, the sizes of films that give a class away 1.4. Between lie
 # sets whose organisms differ in size (plankton: 0.5).
 WARN, FAIL = 0.4, 0.8
 # Artefacts that are certain to reach less than a tenth of the way to perfection explain no score, however weak the

@@ -16,7 +16,7 @@ from microscopy_cls.evaluation.intervals import Array, with_intervals
 from microscopy_cls.system.progress import progress
 
 NUM_SEEDS = 5  # divisions that are averaged
-MAX_IMAGES = 10_000  # neighbours cost the square of it: half a minute on two cores
+MAX_IMAGES = 10_000  # neighbours cost the square of it: ten seconds on two cores
 BLOCK = 500  # images whose distances are held at a time
 
 Json = dict[str, Any]

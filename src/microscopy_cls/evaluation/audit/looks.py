@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
@@ -10,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microscopy_cls.evaluation.intervals import Array
-from microscopy_cls.system.hardware import num_cores
 from microscopy_cls.system.progress import progress
 
 THUMBNAIL_PX = 24
@@ -52,10 +50,7 @@ def look_at(pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> Look:
     Returns:
         Arrays of n rows.
     """
-    # OpenCV releases the interpreter's lock; a thread per core halves the pass on two.
-    with ThreadPoolExecutor(num_cores()) as pool:
-        jobs = pool.map(lambda row: look(pixels[row]), rows)
-        found = list(progress(jobs, "looking", total=len(rows)))
+    found = [look(pixels[row]) for row in progress(rows.tolist(), "looking")]
     return Look(*(np.stack(part) for part in zip(*found, strict=True)))
 
 

@@ -58,8 +58,8 @@ def find_shortcuts(images: pd.DataFrame, looks: Look, task: Task) -> tuple[Json,
 def _p_value(task: Task, predicted: Codes) -> float:
     """How often labels dealt out anew agree with the held-out answers as well as the true ones do.
 
-    The forest is not trained again on them: 999 trainings would take an hour, and its answers for an image depend on
-    the labels of the other folds only.
+    The forest is not trained again on them: 999 trainings on 5,000 images would take an hour, and its answers for an
+    image depend on the labels of the other folds only.
     """
     rng = np.random.default_rng(task.seed)
     right = np.sum(predicted == task.truth)
