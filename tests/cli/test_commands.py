@@ -68,6 +68,7 @@ def test_the_stages_run_one_after_another_and_write_what_the_contract_names(run:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
+        ("audit", "there is no manifest yet. Run `microscopy-cls prepare`"),
         ("train", "there is no manifest yet. Run `microscopy-cls prepare`"),
         ("evaluate", "holds no finished run. Run `microscopy-cls train`"),
         ("report", "holds no finished run. Run `microscopy-cls train`"),
@@ -168,5 +169,6 @@ def test_version_and_help_answer_without_loading_torch() -> None:
         for word in ("--version", "--help")
     ]
     assert shown[0].strip() == f"microscopy-cls {__version__}"
-    for command in ("init", "sample", "prepare", "train", "evaluate", "report", "compare", "promote", "doctor"):
+    commands = "init sample prepare audit train evaluate report compare promote doctor".split()
+    for command in commands:
         assert command in shown[1]

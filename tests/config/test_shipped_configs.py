@@ -65,7 +65,7 @@ def test_params_names_the_configs_of_the_demo() -> None:
     assert {"demo-organisms", "demo-covid"} <= set(DATASETS)
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["prepare", "audit", "train", "evaluate", "report"])
 def test_each_stage_runs_its_command_for_each_entry_of_params(stage: str) -> None:
     assert STAGES[stage]["foreach"] == "${datasets}"
     assert STAGES[stage]["do"]["cmd"] == f"microscopy-cls {stage} -c configs/${{key}}.yaml"
@@ -106,6 +106,8 @@ def test_stages_read_and_write_where_the_code_does(name: str) -> None:
 
     assert declared("prepare", "deps") == {Path(DATASETS[name]["data"])}
     assert declared("prepare", "outs") == {paths.prepared}
+    assert declared("audit", "deps") == {paths.prepared}
+    assert declared("audit", "outs") == {paths.audit}
     assert declared("train", "outs") >= {paths.runs / "run_state.json", paths.oof, paths.curves, paths.members}
     assert declared("evaluate", "deps") >= {paths.prepared, paths.oof, paths.curves, paths.members}
     assert declared("evaluate", "metrics", "outs") == {paths.metrics, paths.bundle}

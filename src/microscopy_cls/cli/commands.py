@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microscopy_cls.cli.main import SOME_FAILED, ConfigPath, Overrides, command
+from microscopy_cls.cli.text import wrapped
 from microscopy_cls.config import Config, Paths, load_config
 
 if TYPE_CHECKING:
@@ -46,6 +47,19 @@ def prepare(config: ConfigPath, overrides: Overrides = None) -> None:
         f"{usable} usable images in {groups} groups, {settings.folds.num} folds" + "".join(f"; {o}" for o in others)
     )
     typer.echo(f"manifest: {paths.manifest}")
+
+
+@command
+def audit(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Report on copies, leakage, shortcuts and picture quality; needs no model."""
+    from microscopy_cls.evaluation.audit.audit import audit as run
+
+    settings, paths = _load(config, overrides)
+    found = run(settings, paths)
+    for question, verdict in found["verdicts"].items():
+        for line in wrapped(found["reasons"][question], f"{question:<11}{verdict:<6}", " " * 17):
+            typer.echo(line)
+    typer.echo(f"audit: {paths.audit}")
 
 
 @command

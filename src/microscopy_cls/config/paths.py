@@ -53,6 +53,11 @@ class Paths:
         return Path("reports") / self.name
 
     @property
+    def audit(self) -> Path:
+        """Copies, leakage, shortcuts and picture quality, written by `audit`."""
+        return self.reports / "audit.json"
+
+    @property
     def metrics(self) -> Path:
         """Out-of-fold metrics."""
         return self.reports / "metrics.json"

@@ -1,0 +1,99 @@
+"""A classifier's held-out answers, and how much better than chance they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from microscopy_cls.evaluation.intervals import Array, with_intervals
+from microscopy_cls.evaluation.scores import Predicted, confusion_counts
+
+Json = dict[str, Any]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Which class each of n images has, and what must not be divided.
+
+    Attributes:
+        truth: class index, (n,).
+        folds: the fold in which each image is held out, (n,).
+        groups: names, (n,); the bootstrap draws these.
+        classes: names, in index order.
+        resamples: of the groups.
+        seed: of everything drawn by chance.
+    """
+
+    truth: Codes
+    folds: Codes
+    groups: NDArray[np.object_]
+    classes: list[str]
+    resamples: int
+    seed: int
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of always naming the commonest class."""
+        return float(np.bincount(self.truth).max() / len(self.truth))
+
+
+def task_of(images: pd.DataFrame, resamples: int, seed: int) -> Task:
+    """The task that rows of a manifest or of the out-of-fold table (with `split_group` added) set."""
+    classes, truth = np.unique(images["label"].to_numpy(str), return_inverse=True)
+    folds, groups = images["fold"].to_numpy(np.int64), images["split_group"].to_numpy(object)
+    return Task(truth.astype(np.int64), folds, groups, [str(name) for name in classes], resamples, seed)
+
+
+def score_answers(task: Task, predicted: Codes) -> Json:
+    """Score held-out answers.
+
+    Args:
+        predicted: class index, (n,).
+
+    Returns:
+        Figures `{value, ci_low, ci_high}`: `accuracy`; `balanced_accuracy`; `skill`, the share of the way from chance
+        to perfection, (accuracy - chance) / (1 - chance); `class_skill`, for each class its recall less the share of
+        the other classes' images that are taken for it, because a mark on one class of many hardly moves the accuracy.
+    """
+    answers = Predicted(task.truth, np.eye(len(task.classes))[predicted])
+
+    def scores(weights: Array) -> dict[str, Array]:
+        return _scores(confusion_counts(answers, weights), task.chance)
+
+    one_fold = np.zeros(len(task.truth), np.int64)
+    found = {
+        name: [value, low, high]
+        for name, value, low, high, _ in with_intervals(scores, task.groups, one_fold, task.resamples, task.seed)
+    }
+    by_class = np.transpose(found.pop("class_skill"))
+    figures: Json = {name: figure(*ends) for name, ends in found.items()}
+    return figures | {"class_skill": {name: figure(*by_class[k]) for k, name in enumerate(task.classes)}}
+
+
+def figure(value: Any, low: Any, high: Any) -> Json:
+    """A value with its 95 % interval."""
+    return {"value": float(value), "ci_low": float(low), "ci_high": float(high)}
+
+
+def _scores(confusion: Array, chance: float) -> dict[str, Array]:
+    """Scores of weighted counts (b, classes, classes); a class without images in a resample does not count there.
+
+    Chance is that of all images: the commonest class of a resample would be commoner by the luck of the draw.
+    """
+    total, support = confusion.sum((1, 2)), confusion.sum(2)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    recall = hits / np.where(support > 0, support, np.nan)
+    others = total[:, None] - support
+    taken = (confusion.sum(1) - hits) / np.where(others > 0, others, np.nan)
+    accuracy = hits.sum(1) / total
+    return {
+        "accuracy": accuracy,
+        "balanced_accuracy": np.nansum(recall, axis=1) / (support > 0).sum(1),
+        "skill": (accuracy - chance) / (1 - chance),
+        "class_skill": recall - taken,
+    }
