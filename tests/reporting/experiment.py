@@ -198,8 +198,10 @@ def _shortcuts(classes):
         "accuracy": figure(0.5), "balanced_accuracy": figure(0.5), "chance": 0.33, "p_value": 0.01,
         "skill": figure(0.2),
         "model": {"name": "model", "accuracy": figure(0.8), "skill": figure(0.7)}, "ratio": figure(0.45),
+        "decisive": {"family": "size", "class": classes[0]},
         "by_family": {"size": family(0.5, verdict="warn"), "bytes": family(0.4), "grey": family(0.6, judged=False)},
-        "top_features": [{"feature": "width", "family": "size", "importance": 0.3, "told": f"Wider in {classes[0]}."}],
+        "top_features": [{"feature": "width", "family": "size", "importance": 0.3,
+                          "told": f"width: wider in {classes[0]}."}],
         "thresholds": {"warn": 0.4, "fail": 0.8},
         "occlusion": {"whole": figure(0.8), "centre_hidden": figure(0.4), "border_hidden": figure(0.75)},
     }  # fmt: skip

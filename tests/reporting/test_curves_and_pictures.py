@@ -78,6 +78,7 @@ def test_a_class_without_an_image_has_no_curve():
 
 def test_points_have_a_sign_and_their_ends_a_word_between():
     assert shown(-0.041, "points") == "−4.1"
+    assert shown(-0.041, "percent") == "−4.1\u202f%"
     assert shown(0.1, "points") == "+10.0"
     assert span(-0.041, 0.1, "points") == "−4.1 to +10.0"
     assert Estimate("percent", 0.5).full == "50.0\u202f%"

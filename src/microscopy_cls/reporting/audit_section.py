@@ -56,7 +56,10 @@ class Family:
 
 @dataclass(frozen=True)
 class Shortcuts:
-    """Artefacts against the model; `ratio` compares their skill above chance with the model's."""
+    """Artefacts against the model; `ratio` compares the skill of the most telling ones above chance with its own.
+
+    `decisive` names these, and the class that they tell, if it is one; empty where the audit does not say.
+    """
 
     accuracy: Estimate
     balanced: Estimate
@@ -65,10 +68,11 @@ class Shortcuts:
     model: Estimate
     own_model: bool
     ratio: Estimate
+    decisive: str
     warn: float | None
     fail: float | None
     families: list[Family]
-    features: list[Mapping[str, Any]]
+    features: list[dict[str, Any]]
     occlusion: list[tuple[str, str, Estimate]]
 
 
@@ -126,12 +130,25 @@ def shortcuts(audit: Mapping[str, Any]) -> Shortcuts | None:
         Estimate.read(model.get("accuracy"), "percent"),
         model.get("name") == "model",
         Estimate.read(found.get("ratio"), "percent"),
+        _decisive(found.get("decisive") or {}),
         finite(limits.get("warn")),
         finite(limits.get("fail")),
         sorted(families, key=lambda family: -(family.accuracy.value or 0)),
-        [one | {"importance": finite(one.get("importance"))} for one in found.get("top_features") or ()],
+        [_feature(one) for one in found.get("top_features") or ()],
         [(*told, Estimate.read(occlusion.get(key), "percent")) for key, told in OCCLUSIONS.items() if key in occlusion],
     )
+
+
+def _decisive(entry: Mapping[str, Any]) -> str:
+    if not entry.get("family"):
+        return ""
+    return f"{entry['family']}, at telling {named(entry['class'])}" if entry.get("class") else str(entry["family"])
+
+
+def _feature(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """With the sentence alone, where that repeats the feature's name."""
+    told = str(entry.get("told") or "").removeprefix(f"{entry['feature']}: ")
+    return {**entry, "told": told, "importance": finite(entry.get("importance"))}
 
 
 def _both(entry: Mapping[str, Any]) -> tuple[Estimate, Estimate]:

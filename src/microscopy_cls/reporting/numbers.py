@@ -67,9 +67,8 @@ def shown(value: float | None, kind: Kind) -> str:
     """`0.9034` as "90.3 %" or "0.903", a difference of `-0.041` as "−4.1"."""
     if value is None:
         return NO_VALUE
-    if kind == "points":
-        return f"{100 * value:+.1f}".replace("-", "−")
-    return f"{100 * value:.1f}{PERCENT}" if kind == "percent" else f"{value:.3f}"
+    texts = {"percent": f"{100 * value:.1f}{PERCENT}", "decimal": f"{value:.3f}", "points": f"{100 * value:+.1f}"}
+    return texts[kind].replace("-", "−")
 
 
 def span(low: float | None, high: float | None, kind: Kind) -> str:
