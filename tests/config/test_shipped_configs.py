@@ -110,10 +110,12 @@ def test_stages_read_and_write_where_the_code_does(name: str) -> None:
     assert declared("audit", "outs") == {paths.audit}
     assert declared("train", "outs") >= {paths.runs / "run_state.json", paths.oof, paths.curves, paths.members}
     assert declared("evaluate", "deps") >= {paths.prepared, paths.oof, paths.curves, paths.members}
-    assert declared("evaluate", "metrics", "outs") == {paths.metrics, paths.bundle}
+    assert declared("evaluate", "deps") >= {paths.audit}
+    written = {paths.metrics, paths.bundle, paths.label_errors, paths.cams}
+    assert declared("evaluate", "metrics", "outs") == written
     assert {path.parent for path in declared("evaluate", "plots")} == {paths.plots}
     assert declared("report", "outs") == {paths.page}
-    assert declared("report", "deps") >= {paths.metrics, paths.oof}
+    assert declared("report", "deps") >= {paths.metrics, paths.oof, paths.cams}
 
 
 def test_all_paths_are_relative_so_that_dvc_and_people_see_the_same_tree() -> None:

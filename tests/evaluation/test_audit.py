@@ -24,6 +24,7 @@ from microscopy_cls.system.files import read_json, write_json, write_parquet
 
 PATHS = Paths("cells")
 KEYS = {
+    "of",
     "name", "num_images", "num_groups", "grouped", "verdicts", "reasons", "duplicates", "num_exact", "num_near",
     "clusters_across_groups", "clusters_across_folds", "groups_across_folds", "conflicts", "mixed_groups", "leakage",
     "shortcuts", "quality", "quality_share",
@@ -75,7 +76,7 @@ def test_the_seed_decides_and_the_same_gives_the_same(manifest: pd.DataFrame) ->
 def test_a_manifest_of_an_earlier_version_is_refused(manifest: pd.DataFrame, column: str) -> None:
     write_parquet(PATHS.manifest, manifest.assign(meta_site="a").drop(columns=column))
     with pytest.raises(DataError) as raised:
-        audit(Config.model_validate(SETTINGS | {"data": {"root": "raw", "metadata": ["site"]}}), PATHS)
+        audit(Config.model_validate(SETTINGS | {"data": {"table": "t.csv", "metadata": ["site"]}}), PATHS)
     assert str(raised.value) == (
         f"{PATHS.manifest}: was prepared by an earlier version or without some of data.metadata (it has no column "
         f"{column}). Run `microscopy-cls prepare` again."

@@ -98,8 +98,15 @@ def test_copies_in_one_fold_warn_and_contradictions_are_told() -> None:
     assert found["conflicts"] == [{"image_ids": found["duplicates"][1], "labels": ["alga", "rod"]}]
     assert judge_duplicates(found) == (
         "warn",
-        "2 clusters of copies with 4 images, kept together in the folds; 1 cluster under several labels, of which at "
-        "most one is right.",
+        "2 clusters of copies with 4 images, 1 of them in several groups, kept together in the folds; 1 under several "
+        "labels, of which at most one is right.",
+    )
+
+
+def test_copies_within_a_declared_group_pass() -> None:
+    assert judge_duplicates(find_copies(with_copies(manifest_of(), 0, 1, same_pixels=False))) == (
+        "pass",
+        "1 cluster of copies with 2 images, each within one declared group, so that no fold divides them.",
     )
 
 

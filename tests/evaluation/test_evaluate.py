@@ -38,6 +38,7 @@ class Recorder(NullTracker):
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self.tags: dict[str, str] = {}
         self.calls: list[str] = []
 
     def resume(self) -> None:
@@ -46,6 +47,10 @@ class Recorder(NullTracker):
     def log_metrics(self, metrics: Any) -> None:
         self.metrics |= metrics
         self.calls.append("log_metrics")
+
+    def set_tags(self, tags: Any) -> None:
+        self.tags = dict(tags)
+        self.calls.append("set_tags")
 
     def log_artifact(self, path: Path, folder: str = "") -> None:
         assert path.is_file()
@@ -175,6 +180,64 @@ def test_the_tables_that_dvc_draws_have_the_columns_that_it_asks_for(state: dict
     assert per_class["f1"].to_dict() == {name: row["f1"]["value"] for name, row in metrics["per_class"].items()}
 
 
+def test_the_final_verdicts_are_founded_on_the_model(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    questions = {"duplicates", "leakage", "shortcuts", "quality", "calibration"}
+    assert set(metrics["verdicts"]) == set(metrics["reasons"]) == questions
+    assert set(metrics["verdicts"].values()) <= {"pass", "warn", "fail"}
+    shortcuts = metrics["audit"]["shortcuts"]
+    assert shortcuts["model"]["name"] == "model"
+    assert shortcuts["model"]["accuracy"]["value"] == pytest.approx(metrics["accuracy"]["value"], abs=1e-6)
+    hidden = shortcuts["occlusion"]
+    assert hidden["num_images"] == 24
+    assert hidden["whole"]["value"] == pytest.approx(metrics["accuracy"]["value"], abs=1e-6)
+    assert all(0 <= hidden[name]["value"] <= 1 for name in ("centre_hidden", "border_hidden"))
+    assert read_json(PATHS.audit)["shortcuts"]["model"]["name"] == "pixels", "the audit itself stays as it was"
+
+
+def test_an_audit_of_these_images_is_not_made_again(state: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate(config_of(), PATHS, NullTracker(), state)
+    monkeypatch.setattr("microscopy_cls.evaluation.audit.audit.examine", lambda *_: pytest.fail("made again"))
+    evaluate(config_of(), PATHS, NullTracker(), state)
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        evaluate(config_of(bootstrap_samples=101), PATHS, NullTracker(), state)
+
+
+def test_doubtful_labels_and_evidence_are_written_and_name_images_of_the_run(state: dict[str, Any]) -> None:
+    metrics = evaluate(config_of(), PATHS, NullTracker(), state)
+    errors, oof = pd.read_csv(PATHS.label_errors), pd.read_parquet(PATHS.oof)
+    assert metrics["label_errors"]["num"] == len(errors) > 0
+    assert set(errors["image_id"]) <= set(oof["image_id"])
+    cams, manifest = load_file(PATHS.cams), pd.read_parquet(PATHS.manifest)
+    assert len(cams["rows"]) == len(cams["cam"]) == len(cams["kind"]) > 0
+    assert (manifest.loc[cams["rows"], "status"] == "ok").all()
+
+
+def test_a_network_without_maps_leaves_an_empty_file(state: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microscopy_cls.evaluation.scrutiny.explain", lambda *_: None)
+    evaluate(config_of(), PATHS, NullTracker(), state)
+    assert {name: len(values) for name, values in load_file(PATHS.cams).items()} == {"rows": 0, "cam": 0, "kind": 0}
+
+
+def test_an_external_test_is_answered_by_the_whole_bundle(state: dict[str, Any]) -> None:
+    rng = np.random.default_rng(1)
+    for label in ("alga", "yeast"):
+        Path(f"elsewhere/{label}").mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"elsewhere/{label}/s{9 + i}.png")
+    config = config_of()
+    config = config.model_copy(update={"data": config.data.model_copy(update={"test": Path("elsewhere")})})
+    tracker = Recorder()
+    found = evaluate(config, PATHS, tracker, state)["external_test"]
+    assert (found["source"], found["num_images"], found["failed"]) == ("elsewhere", 8, 0)
+    squares = np.stack([open_pixels(PATHS.external)[row] for row in range(8)])
+    probs = open_predictor([PATHS.bundle], engine="torch", precision="fp32").run_all(squares).probs
+    assert found["accuracy"]["value"] == pytest.approx((probs.argmax(1) == [0] * 4 + [1] * 4).mean())
+    assert tracker.metrics["external_accuracy"] == found["accuracy"]["value"]
+    assert evaluate(config_of(), PATHS, NullTracker(), state)["external_test"] is None
+
+
 def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
     metrics = evaluate(config_of(), PATHS, NullTracker(), state)
     info = read_bundle(PATHS.bundle)
@@ -232,7 +295,8 @@ def test_the_tracker_is_told_everything_and_the_state_is_left_as_it_was(state: d
     tracker, before = Recorder(), json.dumps(state)
     metrics = evaluate(config_of(), PATHS, tracker, state)
     assert tracker.calls == [
-        "resume", "log_metrics", "metrics.json", "plots", "register cells as cells", "FINISHED",
+        "resume", "log_metrics", "set_tags", "metrics.json", "audit.json", "label_errors.csv", "plots",
+        "register cells as cells", "FINISHED",
     ]  # fmt: skip
     for name in METRICS:
         figure = metrics[name]
@@ -244,6 +308,7 @@ def test_the_tracker_is_told_everything_and_the_state_is_left_as_it_was(state: d
     assert tracker.metrics["conformal_coverage"] == metrics["conformal"]["coverage"]["value"]
     assert tracker.metrics["referred_share"] == metrics["risk_coverage"]["referred"]["share"]["value"]
     assert tracker.metrics["f1_class_alga"] == metrics["per_class"]["alga"]["f1"]["value"]
+    assert tracker.tags == metrics["verdicts"]
     assert all(isinstance(value, float) for value in tracker.metrics.values())
     assert json.dumps(state) == before
 

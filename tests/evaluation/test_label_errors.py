@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from microscopy_cls.evaluation.label_errors import (
     NUM_LISTED,
     find_label_errors,
     listed_label_errors,
-    write_label_errors,
 )
 
 CLASSES = ["alga", "hydra", "yeast"]
@@ -73,19 +71,10 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     pd.testing.assert_frame_equal(find_label_errors(shuffled, paths, CLASSES), find_label_errors(oof, paths, CLASSES))
 
 
-def test_the_file_is_read_back_as_it_was_and_names_the_images_to_exclude(tmp_path: Path) -> None:
-    oof, paths, _ = drawn()
-    found = find_label_errors(oof, paths, CLASSES)
-    written = write_label_errors(tmp_path / "reports", found)
-    assert written == tmp_path / "reports/label_errors.csv"
-    pd.testing.assert_frame_equal(pd.read_csv(written), found, check_dtype=False)
-
-
-def test_without_a_suspicion_there_is_an_empty_table_with_the_same_columns(tmp_path: Path) -> None:
+def test_without_a_suspicion_there_is_an_empty_table_with_the_same_columns() -> None:
     oof, paths = table_of(CLASSES, np.eye(3))
     found = find_label_errors(oof, paths, CLASSES)
     assert (len(found), list(found.columns)) == (0, COLUMNS)
-    assert list(pd.read_csv(write_label_errors(tmp_path, found)).columns) == COLUMNS
     assert listed_label_errors(found) == {"num": 0, "listed": []}
 
 

@@ -63,6 +63,21 @@ class Paths:
         return self.reports / "metrics.json"
 
     @property
+    def label_errors(self) -> Path:
+        """Images whose label the predictions contradict, written by `evaluate`."""
+        return self.reports / "label_errors.csv"
+
+    @property
+    def cams(self) -> Path:
+        """Where the networks found the evidence for some answers, written by `evaluate`."""
+        return self.reports / "cams.safetensors"
+
+    @property
+    def external(self) -> Path:
+        """Pixel cache of the external test set, written by `evaluate`; not beside `prepare`'s, which is its output."""
+        return self.runs / "test"
+
+    @property
     def plots(self) -> Path:
         """Tables that DVC draws."""
         return self.reports / "plots"

@@ -134,8 +134,6 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
             len(shared),
             min(shared),
         )
-    if config.data.test is not None:
-        log.warning("data.test is set, but external test sets are not evaluated yet: it is left untouched")
 
 
 def _tell_near_duplicates(manifest: pd.DataFrame, grouped: bool) -> None:
@@ -144,7 +142,7 @@ def _tell_near_duplicates(manifest: pd.DataFrame, grouped: bool) -> None:
         return
     example = " and ".join(near.loc[near["cluster"] == near["cluster"].min(), "image_id"].head(2))
     done = "each is kept in one fold" if grouped else "folds may divide them (folds.group_near_duplicates is false)"
-    counted = f"{len(near)} images are near-duplicates, in {near['cluster'].nunique()} clusters"
+    counted = f"{len(near)} images are near-duplicates of others (clusters: {near['cluster'].nunique()})"
     log.log(logging.INFO if grouped else logging.WARNING, "%s, for example %s: %s", counted, example, done)
     shared = _in_test(near, "cluster") & _in_train(near, "cluster")
     if shared:

@@ -21,12 +21,13 @@ from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import novelty_report, strangers_auroc
 from microscopy_cls.evaluation.risk import risk_table
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS
+from microscopy_cls.evaluation.scrutiny import scrutinise
 from microscopy_cls.system.files import write_csv, write_json
 from microscopy_cls.tracking import Tracker
 
 
 def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str, Any]) -> Json:
-    """Write `metrics.json`, the plots' tables and the bundle, then log and register them.
+    """Write `metrics.json`, `label_errors.csv`, `cams.safetensors`, the plots' tables and the bundle; log and register.
 
     Args:
         state: the content of the finished run's `run_state.json`.
@@ -36,7 +37,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
 
     Raises:
         DataError: the run does not belong to the manifest, its files do not belong together, or the images were
-            prepared with other settings.
+            prepared with other settings; or the external test set cannot be used.
         ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
     manifest = _manifest_of(config, paths, state)
@@ -55,6 +56,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     info = assemble_bundle(config, paths, manifest, metrics, doubt, state)
     auroc = strangers_auroc(paths.bundle, info, doubt.known, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, auroc, resamples=resamples, seed=seed)
+    metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
     _track(tracker, config, paths, metrics)
@@ -98,7 +100,9 @@ def _track(tracker: Tracker, config: Config, paths: Paths, metrics: Json) -> Non
     with tracker:
         tracker.resume()
         tracker.log_metrics(_flat_metrics(metrics))
-        tracker.log_artifact(paths.metrics)
+        tracker.set_tags(metrics["verdicts"])  # so that a dashboard filters by leakage = pass
+        for file in (paths.metrics, paths.audit, paths.label_errors):
+            tracker.log_artifact(file)
         tracker.log_artifacts(paths.plots, "plots")
         tracker.register(paths.bundle, config.name)
 
@@ -121,4 +125,6 @@ def _flat_metrics(metrics: Json) -> dict[str, float]:
             flat[name] = figure["value"]
     for name, row in metrics["per_class"].items():
         flat[f"f1_class_{name}"] = row["f1"]["value"]
+    for name in ("accuracy", "f1_macro") if metrics["external_test"] else ():
+        flat[f"external_{name}"] = metrics["external_test"][name]["value"]
     return {name: value for name, value in flat.items() if value is not None}

@@ -6,7 +6,6 @@ may be the one that errs.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.evaluation.scores import Array
-from microscopy_cls.system.files import write_csv
 
 COLUMNS = ["image_id", "path", "label", "suggested", "prob_label", "prob_suggested", "rank"]
 NUM_LISTED = 50  # in metrics.json and the page; the CSV has all
@@ -63,13 +61,6 @@ def _suggested(labels: NDArray[np.int64], probs: Array) -> NDArray[np.int64]:
     confident = np.where(probs >= thresholds, probs, -1.0)
     likeliest: NDArray[np.int64] = np.where(confident.max(1) > own, confident.argmax(1), labels)
     return likeliest
-
-
-def write_label_errors(folder: Path, table: pd.DataFrame) -> Path:
-    """Write `label_errors.csv`. Without the rows whose label is right after all, it is what `data.exclude` takes."""
-    path = folder / "label_errors.csv"
-    write_csv(path, table)
-    return path
 
 
 def listed_label_errors(table: pd.DataFrame) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from microscopy_cls.evaluation.intervals import Array, with_intervals
+from microscopy_cls.evaluation.figures import figures
+from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.scores import Predicted, confusion_counts
 
 Json = dict[str, Any]
@@ -65,19 +66,8 @@ def score_answers(task: Task, predicted: Codes) -> Json:
     def scores(weights: Array) -> dict[str, Array]:
         return _scores(confusion_counts(answers, weights), task.chance)
 
-    one_fold = np.zeros(len(task.truth), np.int64)
-    found = {
-        name: [value, low, high]
-        for name, value, low, high, _ in with_intervals(scores, task.groups, one_fold, task.resamples, task.seed)
-    }
-    by_class = np.transpose(found.pop("class_skill"))
-    figures: Json = {name: figure(*ends) for name, ends in found.items()}
-    return figures | {"class_skill": {name: figure(*by_class[k]) for k, name in enumerate(task.classes)}}
-
-
-def figure(value: Any, low: Any, high: Any) -> Json:
-    """A value with its 95 % interval."""
-    return {"value": float(value), "ci_low": float(low), "ci_high": float(high)}
+    found = figures(scores, task.groups, resamples=task.resamples, seed=task.seed, shares={})
+    return found | {"class_skill": dict(zip(task.classes, found["class_skill"], strict=True))}
 
 
 def _scores(confusion: Array, chance: float) -> dict[str, Array]:

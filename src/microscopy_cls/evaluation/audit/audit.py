@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from microscopy_cls import __version__
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.cache import check_reading, open_pixels
-from microscopy_cls.dataset.manifest import read_manifest, trainable
+from microscopy_cls.dataset.manifest import METADATA_PREFIX, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation.audit.answers import task_of
-from microscopy_cls.evaluation.audit.features import META
 from microscopy_cls.evaluation.audit.findings import find_bad_pictures, find_copies, find_groups
 from microscopy_cls.evaluation.audit.judge import judge_shortcuts
 from microscopy_cls.evaluation.audit.leakage import measure_leakage
 from microscopy_cls.evaluation.audit.looks import look_at
 from microscopy_cls.evaluation.audit.shortcuts import find_shortcuts
 from microscopy_cls.evaluation.audit.verdicts import judge_duplicates, judge_leakage, judge_quality
-from microscopy_cls.system.files import write_json
+from microscopy_cls.system.files import read_json, sha256_of_file, write_json
 
 NEEDED = ("cluster", "quality", "jpeg_quality")
 
@@ -38,7 +38,7 @@ def audit(config: Config, paths: Paths) -> Json:
         DataError: nothing is prepared, by an earlier version, or with other settings.
     """
     manifest = read_manifest(paths.manifest)
-    missing = {*NEEDED, *(META + column for column in config.data.metadata)} - set(manifest.columns)
+    missing = {*NEEDED, *(METADATA_PREFIX + column for column in config.data.metadata)} - set(manifest.columns)
     if missing:
         raise DataError(
             f"{paths.manifest}: was prepared by an earlier version or without some of data.metadata (it has no column "
@@ -46,9 +46,28 @@ def audit(config: Config, paths: Paths) -> Json:
         )
     check_reading(paths.prepared, reading_of(config))
     found = examine(manifest, open_pixels(paths.prepared), config.evaluate.bootstrap_samples, config.runtime.seed)
-    written = {"name": config.name} | found
+    written = {"name": config.name, "of": _identity(config, paths)} | found
     write_json(paths.audit, written)
     return written
+
+
+def current_audit(config: Config, paths: Paths) -> Json:
+    """The written audit where it is of the same manifest and settings, else a new one; see `audit`."""
+    if paths.audit.is_file():
+        written: Json = read_json(paths.audit)
+        if written.get("of") == _identity(config, paths):
+            return written
+    return audit(config, paths)
+
+
+def _identity(config: Config, paths: Paths) -> Json:
+    """What an audit depends on."""
+    return {
+        "manifest_sha256": sha256_of_file(paths.manifest),
+        "resamples": config.evaluate.bootstrap_samples,
+        "seed": config.runtime.seed,
+        "version": __version__,
+    }
 
 
 def examine(manifest: pd.DataFrame, pixels: NDArray[np.uint8], resamples: int, seed: int) -> Json:

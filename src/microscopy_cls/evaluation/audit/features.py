@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from microscopy_cls.dataset.manifest import METADATA_PREFIX
 from microscopy_cls.evaluation.audit.looks import CELLS, PERCENTILES, Look
 from microscopy_cls.evaluation.intervals import Array
 
-META = "meta_"
 JUDGED = ("size", "format", "bytes", "compression", "corners", "metadata")
 REPORTED = ("border", "grey")  # depend on what is shown as much as on how it was taken: no verdict rests on them
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
@@ -120,9 +120,9 @@ def file_weight(images: pd.DataFrame, looks: Look) -> Array:
 
 
 def _of_metadata(images: pd.DataFrame) -> Iterator[Column]:
-    for column in sorted(name for name in map(str, images.columns) if name.startswith(META)):
+    for column in sorted(name for name in map(str, images.columns) if name.startswith(METADATA_PREFIX)):
         texts = images[column].astype("string").fillna("").str.strip()
-        name = column.removeprefix(META)
+        name = column.removeprefix(METADATA_PREFIX)
         numbers = pd.to_numeric(texts.where(texts != ""), errors="coerce")
         if numbers.notna().any() and (numbers.notna() | (texts == "")).all():
             yield "metadata", name, name, numbers.to_numpy(float, na_value=np.nan)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from microscopy_cls.dataset.folds import assign_folds
 from microscopy_cls.errors import FoldError
-from microscopy_cls.evaluation.audit.answers import Codes, Task, figure
-from microscopy_cls.evaluation.intervals import Array, with_intervals
+from microscopy_cls.evaluation.audit.answers import Codes, Task
+from microscopy_cls.evaluation.figures import figures
+from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.system.progress import progress
 
 NUM_SEEDS = 5  # divisions that are averaged
@@ -45,10 +46,8 @@ def measure_leakage(images: pd.DataFrame, thumbnails: Array, task: Task) -> Json
     def means(weights: Array) -> dict[str, Array]:
         return {name: weights @ values / weights.sum(1) for name, values in parts.items()}
 
-    one_fold = np.zeros(len(kept), np.int64)
-    found = with_intervals(means, task.groups[kept], one_fold, task.resamples, task.seed)
-    figures = {name: figure(value, low, high) for name, value, low, high, _ in found}
-    return figures | {"classifier": "nearest neighbour on 24 x 24 px of grey", "metric": "accuracy"}
+    found = figures(means, task.groups[kept], resamples=task.resamples, seed=task.seed, shares={})
+    return found | {"classifier": "nearest neighbour on 24 x 24 px of grey", "metric": "accuracy"}
 
 
 def _some_groups(task: Task) -> Codes:

@@ -18,7 +18,10 @@ Verdict = tuple[str, str]  # pass, warn or fail; the reason
 
 
 def judge_duplicates(found: Json) -> Verdict:
-    """`fail` where copies lie on both sides of a split, `warn` where there are any."""
+    """`fail` where copies lie on both sides of a split, `warn` where they tie groups or contradict each other.
+
+    Views of one patient or slide that look alike within its declared group are what the group was declared for.
+    """
     clusters = found["duplicates"]
     if not clusters:
         return "pass", "No image is a copy or near-copy of another."
@@ -29,9 +32,11 @@ def judge_duplicates(found: Json) -> Verdict:
             f"{some}, {across} of them divided between folds or splits: the model is tested on what it was trained on. "
             "Set folds.group_near_duplicates to true, or list the copies in data.exclude, and run prepare again."
         )
-    conflicts = _count(len(found["conflicts"]), "cluster")
-    contradiction = f"; {conflicts} under several labels, of which at most one is right" if found["conflicts"] else ""
-    return "warn", f"{some}, kept together in the folds{contradiction}."
+    ties, conflicts = found["clusters_across_groups"], len(found["conflicts"])
+    if not ties and not conflicts:
+        return "pass", f"{some}, each within one declared group, so that no fold divides them."
+    contradiction = f"; {conflicts} under several labels, of which at most one is right" if conflicts else ""
+    return "warn", f"{some}, {ties} of them in several groups, kept together in the folds{contradiction}."
 
 
 def judge_leakage(found: Json) -> Verdict:
