@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 from tests.evaluation.held import some_held_out
 
-from microscopy_cls.evaluation.novelty import _spread_over_groups, false_alarms, fit_all_known, fit_known, novelty_report
+from microscopy_cls.evaluation.novelty import (
+    _spread_over_groups,
+    false_alarms,
+    fit_all_known,
+    fit_known,
+    novelty_report,
+)
 from microscopy_cls.evaluation.strangers import KINDS, strangers
 from microscopy_cls.model.doubt import distance
 

@@ -151,7 +151,8 @@ def _without(own: NDArray[np.bool_], likeness: Array, inverse: Array) -> Array:
     shares = likeness @ inverse
     regained = np.linalg.solve(inverse[np.ix_(own, own)], shares[:, own].T).T
     variance = 1 - (shares * likeness).sum(1) + (shares[:, own] * regained).sum(1)
-    return np.sqrt(np.clip(variance, 0, 1))
+    distances: Array = np.sqrt(np.clip(variance, 0, 1))
+    return distances
 
 
 def _spread_over_groups(groups: Groups, seed: int) -> NDArray[np.int64]:
