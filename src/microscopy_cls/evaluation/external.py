@@ -43,9 +43,10 @@ def external_metrics(
         resamples: of the groups, for the intervals.
 
     Returns:
-        `source, num_images, num_groups`; `OVERALL`, each a figure; `drop` of `DROPPED`, each a figure; `per_class`:
-        `recall` (values None for a class without images, which no macro mean counts either) and `num_images`; `failed`
-        and `set_aside`: images that are not counted.
+        `source, elsewhere` (whether none is of the training images' own table), `num_images, num_groups`; `OVERALL`,
+        each a figure; `drop` of `DROPPED`, each a figure; `per_class`: `recall` (values None for a class without
+        images, which no macro mean counts either) and `num_images`; `failed` and `set_aside`: images that are not
+        counted.
     """
     images = external.images
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
@@ -53,6 +54,7 @@ def external_metrics(
     found = _overall_and_per_class(outside, images, classes, resamples, seed)
     return {
         "source": external.source,
+        "elsewhere": external.elsewhere,
         "num_images": len(images),
         "num_groups": int(images["group"].nunique()),
         **found,
