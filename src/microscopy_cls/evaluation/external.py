@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microscopy_cls.evaluation.external_images import ExternalImages
 from microscopy_cls.evaluation.figures import Figure, figure, figures
 from microscopy_cls.evaluation.intervals import Array
-from microscopy_cls.evaluation.scores import Predicted, all_scores
+from microscopy_cls.evaluation.scores import Predicted, scores_of_answers
 
 Json = dict[str, Any]
 Answer = Callable[[NDArray[np.uint8]], Array]
@@ -68,7 +68,7 @@ def _overall_and_per_class(
     outside: Predicted, images: pd.DataFrame, classes: list[str], resamples: int, seed: int
 ) -> Json:
     def scores(weights: Array) -> dict[str, Array]:
-        overall, per_class = all_scores(outside, weights)
+        overall, per_class = scores_of_answers(outside, weights)
         return {name: overall[name] for name in OVERALL} | {"recall": per_class["recall"]}
 
     groups_of = [int(images.loc[images["label"] == name, "group"].nunique()) for name in classes]
