@@ -238,6 +238,15 @@ def test_an_external_test_is_answered_by_the_whole_bundle(state: dict[str, Any])
     assert evaluate(config_of(), PATHS, NullTracker(), state)["external_test"] is None
 
 
+def test_a_faulty_external_test_is_refused_before_anything_is_written(state: dict[str, Any]) -> None:
+    config = config_of()
+    config = config.model_copy(update={"data": config.data.model_copy(update={"test": Path("nowhere")})})
+    with pytest.raises(DataError, match=r"^data\.test: nowhere: there is no such folder or table"):
+        evaluate(config, PATHS, NullTracker(), state)
+    assert not PATHS.bundle.exists()
+    assert not PATHS.metrics.exists()
+
+
 def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
     metrics = evaluate(config_of(), PATHS, NullTracker(), state)
     info = read_bundle(PATHS.bundle)

@@ -16,6 +16,7 @@ from microscopy_cls.errors import ConfigError, DataError
 from microscopy_cls.evaluation.assemble import assemble_bundle
 from microscopy_cls.evaluation.calibration import reliability_table
 from microscopy_cls.evaluation.doubt import doubt_report, fit_doubt
+from microscopy_cls.evaluation.external_images import read_external
 from microscopy_cls.evaluation.held_out import read_held_out
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import novelty_report, strangers_auroc
@@ -46,6 +47,8 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     oof = pd.read_parquet(paths.oof)
     groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
     held_out = read_held_out(paths, oof, groups, classes)
+    # Read before anything is written: a faulty test set would leave a new bundle beside old figures.
+    external = read_external(config.data, reading_of(config), manifest, classes, paths.prepared, paths.external)
     resamples, seed = config.evaluate.bootstrap_samples, config.runtime.seed
     doubt = fit_doubt(held_out, config.evaluate.target_coverage, resamples=resamples, seed=seed)
     metrics = {
@@ -56,7 +59,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     info = assemble_bundle(config, paths, manifest, metrics, doubt, state)
     auroc = strangers_auroc(paths.bundle, info, doubt.known, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, auroc, resamples=resamples, seed=seed)
-    metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics)
+    metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics, external)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
     _track(tracker, config, paths, metrics)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.dataset.manifest import trainable
-from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.evaluation.audit.answers import score_answers, task_of
 from microscopy_cls.evaluation.audit.audit import current_audit
 from microscopy_cls.evaluation.audit.judge import judge_shortcuts
@@ -20,7 +19,7 @@ from microscopy_cls.evaluation.audit.occlusion import hide_border, hide_centre, 
 from microscopy_cls.evaluation.doubt import Doubt
 from microscopy_cls.evaluation.explain import choose, explain, write_cams
 from microscopy_cls.evaluation.external import external_metrics
-from microscopy_cls.evaluation.external_images import read_external
+from microscopy_cls.evaluation.external_images import ExternalImages
 from microscopy_cls.evaluation.figures import figures
 from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
@@ -48,6 +47,7 @@ def scrutinise(
     doubt: Doubt,
     info: BundleInfo,
     metrics: Mapping[str, Any],
+    external: ExternalImages | None,
 ) -> Json:
     """Judge shortcuts by the model, hide parts of the images, look for wrong labels, explain, test outside.
 
@@ -59,12 +59,10 @@ def scrutinise(
         doubt: fitted on them.
         info: of the run's bundle, which is written already.
         metrics: of the run so far.
+        external: images to test on, if there are any.
 
     Returns:
         The sections `verdicts, reasons, audit, label_errors, external_test` of `metrics.json`.
-
-    Raises:
-        DataError: the external test set cannot be used.
     """
     classes = list(held_out.classes)
     images = trainable(manifest).reset_index(names="row").set_index("image_id").loc[oof["image_id"]]
@@ -78,7 +76,7 @@ def scrutinise(
         "reasons": audit["reasons"] | {"calibration": reason},
         "audit": audit,
         "label_errors": listed_label_errors(errors),
-        "external_test": _external(config, paths, manifest, doubt, info, metrics),
+        "external_test": None if external is None else _external(config, paths, external, doubt, info, metrics),
     }
 
 
@@ -152,13 +150,10 @@ def _judge_calibration(metrics: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _external(
-    config: Config, paths: Paths, manifest: pd.DataFrame, doubt: Doubt, info: BundleInfo, metrics: Mapping[str, Any]
-) -> Json | None:
+    config: Config, paths: Paths, external: ExternalImages, doubt: Doubt, info: BundleInfo, metrics: Mapping[str, Any]
+) -> Json:
     """The external test by the whole bundle: the mean of all members' calibrated probabilities."""
     classes = list(info.classes)
-    external = read_external(config.data, reading_of(config), manifest, classes, paths.prepared, paths.external)
-    if external is None:
-        return None
 
     def answer(squares: Squares) -> Array:
         parts = [
