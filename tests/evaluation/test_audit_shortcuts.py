@@ -14,7 +14,7 @@ from microscopy_cls.evaluation.audit import held_out, shortcuts
 from microscopy_cls.evaluation.audit.answers import Json, score_answers, task_of
 from microscopy_cls.evaluation.audit.features import artefact_features, file_weight
 from microscopy_cls.evaluation.audit.held_out import fit_linear, held_out_answers
-from microscopy_cls.evaluation.audit.judge import judge_shortcuts
+from microscopy_cls.evaluation.audit.judge import Claim, _reason, judge_shortcuts
 from microscopy_cls.evaluation.audit.looks import look_at
 from microscopy_cls.evaluation.audit.shortcuts import deal_labels, find_shortcuts
 
@@ -235,6 +235,13 @@ def test_the_verdict_is_by_the_lower_end_of_the_artefacts_skill_in_parts_of_the_
     found, judged_as, _ = judge_shortcuts(found_with(artefacts), scores_of(model), "model")
     assert judged_as == verdict == found["by_family"]["size"]["verdict"]
     assert found["ratio"]["value"] == pytest.approx(artefacts / max(model, 0.1))
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.3, "comes near"), (0.7, "is shown to come near")])
+def test_a_pass_for_want_of_evidence_is_not_said_to_be_far_off(value: float, words: str) -> None:
+    claim = Claim("size", None, {"value": value, "ci_low": 0.05, "ci_high": 0.9}, 1.0)
+    assert claim.verdict == "pass"
+    assert _reason(claim, {"model": {"name": "model"}}).startswith(f"No artefact {words} the model: best are")
 
 
 @pytest.mark.parametrize(("of_class", "verdict"), [(0.90, "fail"), (0.60, "warn"), (0.40, "pass")])

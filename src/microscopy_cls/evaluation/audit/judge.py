@@ -98,7 +98,8 @@ def _reason(claim: Claim, found: Json) -> str:
     whom = "the classes" if claim.label is None else claim.label
     skill = f"skill {claim.skill['value']:.2f} [{claim.skill['ci_low']:.2f}, {claim.skill['ci_high']:.2f}]"
     if claim.verdict == "pass":
-        return f"No artefact comes near {against}: best are {what} at telling {whom} ({skill})."
+        comes = "comes" if claim.ratio["value"] < WARN else "is shown to come"  # few groups show nothing
+        return f"No artefact {comes} near {against}: best are {what} at telling {whom} ({skill})."
     part = f"{claim.ratio['value']:.0%} of what {against} reaches"
     features = [row for row in found["top_features"] if claim.family in (TOGETHER, row["family"])]
     example = f". First of them, {features[0]['told']}" if features else ""
