@@ -303,6 +303,15 @@ def test_excluding_the_original_or_the_contradiction_makes_the_other_usable() ->
     assert manifest.loc["alga/slide5_copy.tif", "split_group"] == "slide5"
 
 
+def test_naming_the_list_that_evaluate_writes_anew_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    found = PATHS.label_errors
+    found.parent.mkdir(parents=True)
+    found.write_text("image_id,path,label\nalga/slide0_0.png,x,alga\n", encoding="utf-8")
+    manifest = run(data_exclude=found.as_posix()).set_index("image_id")
+    assert manifest.loc["alga/slide0_0.png", "status"] == "excluded"
+    assert "label_errors.csv: lists suspicions, and evaluate writes it anew. Copy it under another name" in caplog.text
+
+
 def test_excluded_files_do_not_count_as_unreadable() -> None:
     Path("raw/alga/slide1_empty.png").touch()
     assert prepare(config_of(data_max_unreadable=0, **excluding("alga/slide1_empty.png")), PATHS).counts == {

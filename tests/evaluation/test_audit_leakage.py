@@ -57,11 +57,27 @@ def test_without_groups_both_folds_are_of_images_and_inflation_is_nil() -> None:
 def test_a_large_set_is_measured_on_some_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = manifest_of()
     monkeypatch.setattr(leakage, "MAX_IMAGES", 40)
+    monkeypatch.setattr(leakage, "MIN_GROUPS", 10)
     task = task_of(manifest, 100, 0)
     kept = leakage._some_groups(task)
     assert len(kept) == 39
     assert manifest["group"].iloc[kept].value_counts().eq(3).all()
     assert measured(manifest, 2, 0)["inflation"]["value"] > 0.1
+
+
+@pytest.mark.parametrize(("max_images", "num_kept"), [(200, 198), (90, 90)])
+def test_groups_larger_than_all_that_is_measured_are_each_measured_in_part(
+    max_images: int, num_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_of(num_groups=9, per_group=200)
+    monkeypatch.setattr(leakage, "MAX_IMAGES", max_images)
+    monkeypatch.setattr(leakage, "MIN_GROUPS", 10)
+    kept = leakage._some_groups(task_of(manifest, 100, 0))
+    assert len(kept) == num_kept
+    assert manifest["group"].iloc[kept].nunique() == 9
+    found = measured(manifest, alike=0, telling=0.3)
+    assert found["grouped"]["ci_low"] < found["grouped"]["value"] < found["grouped"]["ci_high"]
+    assert found["inflation"]["ci_low"] < 0.02
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

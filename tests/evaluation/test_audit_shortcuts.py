@@ -185,6 +185,13 @@ def test_answers_are_held_out_and_without_a_column_the_commonest_class() -> None
     assert np.array_equal(held_out_answers(telling, task, fit_linear), task.truth)
 
 
+def test_a_tree_of_a_large_set_is_no_larger_than_its_part_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, truth = np.random.default_rng(0).normal(size=(400, 3)), np.arange(400) % 8
+    whole = held_out.fit_forest(values, truth, 0).estimators_[0].tree_.node_count
+    monkeypatch.setattr(held_out, "MAX_SAMPLES", 40)
+    assert held_out.fit_forest(values, truth, 0).estimators_[0].tree_.node_count < whole / 5
+
+
 def test_labels_are_dealt_out_in_full_and_together() -> None:
     task = task_of(manifest_of(), 100, 0)
     dealt = deal_labels(task, np.random.default_rng(0))

@@ -124,7 +124,7 @@ def test_rows_whose_split_is_test_are_tested_from_the_pixels_already_prepared() 
     manifest = prepared(config)
     manifest.loc[manifest["group"] == "raw0", ["split", "fold"]] = ["test", -1]
     external = found(config, manifest)
-    assert external.source == "split test of the data"
+    assert (external.source, external.elsewhere) == ("split test of the data", False)
     assert external.counts == {"ok": 6}
     assert set(external.images["group"]) == {"raw0"}
     assert list(by_brightness(np.concatenate(list(external.squares()))).argmax(1)) == [0, 0, 0, 1, 1, 1]
@@ -137,7 +137,7 @@ def test_both_sources_are_one_test_in_which_a_picture_counts_once() -> None:
     manifest.loc[manifest["group"] == "raw0", ["split", "fold"]] = ["test", -1]
     shutil.copy("raw/dark/raw0_0.png", "away/dark/away0_0.png")
     external = found(config, manifest)
-    assert external.source == "split test of the data and away"
+    assert (external.source, external.elsewhere) == ("split test of the data and away", False)
     assert external.counts == {"ok": 29, "duplicate": 1}
     labels = external.images["label"].map(CLASSES.index)
     assert list(by_brightness(np.concatenate(list(external.squares()))).argmax(1)) == list(labels)
@@ -243,6 +243,7 @@ def measured(answer: Any = by_brightness) -> dict[str, Any]:
 
 def test_the_figures_are_those_of_the_answers() -> None:
     metrics = measured()
+    assert metrics["elsewhere"]
     assert (metrics["source"], metrics["num_images"], metrics["num_groups"], metrics["failed"]) == ("away", 24, 4, 0)
     assert metrics["set_aside"] == {"copy": 0, "duplicate": 0, "conflict": 0}
     for name in ("accuracy", "f1_macro", "balanced_accuracy"):

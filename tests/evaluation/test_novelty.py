@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.evaluation.held import some_held_out
 
 from microscopy_cls.evaluation.novelty import (
     SHRINKAGE,
-    _some_groups,
+    _spread_over_groups,
     false_alarms,
     fit_all_known,
     fit_known,
@@ -85,8 +86,38 @@ def test_of_very_many_images_a_seeded_choice_of_groups_spans_what_is_known(monke
     assert len(first.axes) <= 60
     assert (novelty >= 1).mean() == pytest.approx(0.01, abs=0.005)
     assert (first.novelty(familiar(1000, 1)) >= 1).mean() < 0.03
-    chosen = _some_groups(groups, seed=0)
-    assert len(set(groups[chosen])) == 20, "whole groups, so that no other image has its group among the known"
+
+
+@pytest.mark.parametrize("num_groups", [2, 3, 60])
+def test_however_large_the_groups_are_the_threshold_is_of_another_group(
+    num_groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microscopy_cls.evaluation.novelty.MAX_IMAGES", 60)
+    groups = np.array([f"g{one % num_groups}" for one in range(600)], object)
+    assert set(pd.Series(groups[_spread_over_groups(groups, seed=0)]).value_counts()) == {60 // num_groups}
+    known, novelty = fit_known(familiar(600, 0), groups, seed=0)
+    assert (novelty >= 1).mean() == pytest.approx(0.01, abs=0.002)
+    assert (known.novelty(familiar(500, 1)) >= 1).mean() < 0.03
+    assert (known.novelty(np.random.default_rng(2).normal(size=(50, 64)).astype(np.float32)) > 1.5).all()
+
+
+def test_images_beyond_the_chosen_are_judged_without_their_group_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microscopy_cls.evaluation.novelty.MAX_IMAGES", 40)
+    features, groups = familiar(200, 0), np.repeat(each_its_own(10), 20)
+    known, novelty = fit_known(features, groups, seed=0)
+    chosen = _spread_over_groups(groups, seed=0)
+    every = points(features, known.length)
+    rest, own = every[chosen[groups[chosen] != "g3"]], every[groups == "g3"]
+    shrinkage = SHRINKAGE * (every[chosen] ** 2).sum()
+    inverse = np.linalg.inv(rest.T @ rest + shrinkage * np.eye(65))
+    expected = np.sqrt(shrinkage * np.einsum("nd,de,ne->n", own, inverse, own))
+    np.testing.assert_allclose(novelty[groups == "g3"] * known.threshold, expected, rtol=1e-4)
+
+
+def test_of_a_single_group_the_images_say_what_is_usual() -> None:
+    known, novelty = fit_known(familiar(60, 0), np.array(["patient"] * 60, object), seed=0)
+    assert (novelty >= 1).sum() == 1
+    assert (known.novelty(np.random.default_rng(2).normal(size=(50, 64)).astype(np.float32)) > 1.5).all()
 
 
 @pytest.mark.parametrize("features", [np.ones((5, 8)), np.zeros((5, 8)), np.ones((1, 8))])

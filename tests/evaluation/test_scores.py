@@ -19,6 +19,7 @@ from microscopy_cls.evaluation.scores import (
     binary_auroc,
     calibration_error,
     confusion_counts,
+    scores_of_answers,
 )
 
 SEEDS = range(6)
@@ -67,6 +68,15 @@ def agrees(predicted: Predicted, weights: Array) -> None:
         assert per_class[name][0, present] == pytest.approx(wanted[name], abs=1e-12), name
         absent = np.setdiff1d(range(predicted.num_classes), present)
         assert np.isnan(per_class[name][0, absent]).all()
+
+
+def test_scores_without_ranking_are_the_same_but_for_the_auroc() -> None:
+    weights = np.random.default_rng(0).poisson(1, (5, 120)).astype(float)
+    whole, part = all_scores(draw(0), weights), scores_of_answers(draw(0), weights)
+    for every, some, missing in zip(whole, part, ("auroc_macro", "auroc"), strict=True):
+        assert set(every) - set(some) == {missing}
+        for name, values in some.items():
+            np.testing.assert_array_equal(values, every[name])
 
 
 def test_all_promised_metrics_are_there_and_have_one_value_a_weighting() -> None:

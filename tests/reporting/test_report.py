@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from experiment import NUM_FOLDS, SCORES, SIDE_PX, config, experiment, report, write_metrics, write_run
+from experiment import NUM_FOLDS, SCORES, SIDE_PX, config, experiment, report, write_complete, write_metrics, write_run
 
 from microscopy_cls.errors import DataError
 from microscopy_cls.reporting import write_report
@@ -153,7 +153,10 @@ def test_images_of_the_test_split_are_said_to_be_kept_out():
     manifest.loc[:3, "split"] = "test"
     manifest.to_parquet(paths.manifest, index=False)
     write_metrics(paths, ["alga", "ciliate", "diatom"], *write_run(paths, manifest, ["alga", "ciliate", "diatom"]))
-    assert "4 usable images (the test split) took no part" in report(paths).shown
+    kept_out = "4 usable images (the test split) took no part in training and cross-validation; "
+    assert kept_out + "has no figures." in report(paths).shown
+    write_complete(paths, cams=False)
+    assert kept_out + "its own figures stand under External test." in report(paths).shown
 
 
 def test_the_block_for_two_classes_names_the_positive_one():

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from experiment import complete, config, experiment, report, write_complete
+from experiment import complete, config, experiment, figure, report, write_complete
 from safetensors.numpy import load_file, save_file
 
 from microscopy_cls.errors import DataError
-from microscopy_cls.reporting import write_report
+from microscopy_cls.reporting import gallery, write_report
+from microscopy_cls.reporting.abstain import referral
 from microscopy_cls.reporting.montage import MAX_NUM_BYTES
 from microscopy_cls.reporting.numbers import Estimate
 from microscopy_cls.reporting.tables import ClassRow
@@ -103,6 +104,26 @@ def test_what_failed_may_not_be_claimed_and_what_warns_only_with_care(whole_page
     assert "On images from elsewhere (the external test set) it names 60.0 % (50.0–70.0 %) correctly." in text
 
 
+def test_a_split_of_the_same_table_is_not_called_elsewhere():
+    paths = experiment()
+    external = complete(paths)["external_test"] | {"elsewhere": False, "source": "split test of the data"}
+    page = report(write_complete(paths, external_test=external))
+    text = told(page, "verdict")
+    assert "On the test split it names 60.0 % (50.0–70.0 %) correctly." in text
+    assert "other instruments, preparations or laboratories; the test split is of the same source." in text
+    assert "elsewhere" not in page.shown
+    assert "On a test split (12 images in 4 groups) the accuracy was" in page.shown
+
+
+def test_an_external_test_says_which_classes_and_images_it_lacks():
+    paths = experiment()
+    external = complete(paths)["external_test"] | {"set_aside": {"copy": 2, "duplicate": 1, "conflict": 0}}
+    external["per_class"]["alga"] = {"recall": {"value": None, "ci_low": None, "ci_high": None}, "num_images": 0}
+    text = told(report(write_complete(paths, external_test=external)), "external")
+    assert "3 more images set aside as copies or contradictions." in text
+    assert "Without an image here: alga." in text
+
+
 def test_without_an_audit_the_verdict_says_which_command_to_run():
     page = report(experiment())
     text = told(page, "verdict")
@@ -155,6 +176,25 @@ def test_referral_is_a_sentence_with_its_price(whole_page):
     assert "Of those referred the model would have named 50.0 %" in text
 
 
+@pytest.mark.parametrize(
+    ("share", "kept", "sent", "sentence"),
+    [
+        (0.0, 0.8, None, "Refer 0.0 % of the images to an expert, and 80.0 % of the rest are named correctly."),
+        (1.0, None, 0.8, "Refer 100.0 % of the images to an expert: none is left. Of those referred the model would "
+                         "have named 80.0 % correctly."),
+    ],
+)  # fmt: skip
+def test_referral_of_none_or_of_all_has_no_rest(share, kept, sent, sentence):
+    values = {"share": share, "accuracy_kept": kept, "accuracy_referred": sent}
+    referred = {name: {"value": value, "ci_low": None, "ci_high": None} for name, value in values.items()}
+    found = referral({"risk_coverage": {"points": [], "referred": referred}})
+    assert found.sentence.replace("\u202f", " ") == sentence
+
+
+def test_prediction_sets_promise_nothing_of_the_mean_of_models(whole_page):
+    assert "for the mean of several models" in told(whole_page, "sets")
+
+
 def test_prediction_sets_name_target_coverage_and_coarse_classes(whole_page):
     text = told(whole_page, "sets")
     assert "holds the truth in 90.0 % of the cases" in text
@@ -181,6 +221,21 @@ def test_leakage_and_the_external_drop_are_in_points(whole_page):
     assert "gains +10.0 points of accuracy (−2.0 to +15.0)" in told(whole_page, "leakage")
     assert "+20.0 +10.0 to +30.0" in told(whole_page, "external")
     assert "1 more file could not be read" in told(whole_page, "external")
+
+
+def test_a_gain_that_may_be_chance_is_not_called_recognition(whole_page):
+    assert "A gain is not shown; the figures" in told(whole_page, "leakage")
+    paths = experiment(grouped=False)
+    audit = complete(paths)["audit"]
+    audit["leakage"]["inflation"] = figure(0.1, 0.02, 0.15)
+    text = told(report(write_complete(paths, audit=audit)), "leakage")
+    assert text.startswith(" Leakage No groups were declared, so this tells only what copies give away")
+    assert "That much would be recognition of the group" in text
+
+
+def test_near_copies_that_folds_may_divide_are_not_said_to_be_kept_apart():
+    text = told(report(experiment(), config(folds={"group_near_duplicates": False})), "method")
+    assert "with no group or exact copy in two folds" in text
 
 
 def test_clusters_conflicts_and_mixed_groups_are_shown(whole_page):
@@ -217,10 +272,33 @@ def test_evidence_lies_beside_each_picture_that_has_a_map(whole_page):
     assert examples.count('<ul class="gallery paired">') == 3
 
 
-def test_without_maps_the_pictures_stand_alone():
-    page = report(write_complete(experiment(), cams=False))
+def write_no_cams(paths):
+    """What `evaluate` leaves of a network without evidence maps."""
+    nothing = np.empty(0, np.int64)
+    save_file(
+        {"rows": nothing, "cam": np.empty((0, 1, 1), np.uint8), "kind": nothing}, paths.reports / "cams.safetensors"
+    )
+
+
+@pytest.mark.parametrize("write", [lambda _: None, write_no_cams])
+def test_without_maps_the_pictures_stand_alone(write):
+    paths = write_complete(experiment(), cams=False)
+    write(paths)
+    page = report(paths)
     assert "evidence" not in told(page, "examples")
     assert "Right answers, chosen at random" in told(page, "examples")
+
+
+def test_the_most_doubtful_answers_lead_by_the_least_whether_right_or_wrong():
+    rows = [("a", "x", 0.9), ("a", "x", 0.8), ("x", "x", 0.51), ("a", "x", 0.52), ("x", "x", 0.99)]
+    oof = pd.DataFrame(rows, columns=["label", "predicted", "prob"]).assign(
+        image_id=list("01234"), prob_x=lambda table: table["prob"], prob_a=lambda table: 1 - table["prob"]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery, "NUM_EXAMPLES", 2)
+        chosen = gallery._chosen(oof)
+    assert list(chosen["errors"]["image_id"]) == ["0", "1"]
+    assert list(chosen["doubtful"]["image_id"]) == ["2", "3"]
 
 
 def test_maps_of_another_state_of_the_data_are_refused():
@@ -248,7 +326,7 @@ def test_broken_maps_are_named_with_the_command_to_run(content, message):
 def test_the_method_paragraph_says_data_protocol_figures_and_software(whole_page):
     text = told(whole_page, "method")
     for words in (
-        "We classified 23 images from 7 groups into 3 classes; 1 further file could not be used.",
+        "We classified 23 images from 7 groups into 3 classes; 1 further file was set aside.",
         "fine-tuned from a1_in1k weights", "stratified 3-fold cross-validation with no group or cluster of copies",
         "chosen on 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
         "1,000 bootstrap resamples of groups", "from 0.200 (0.100–0.300) to 0.150", "aimed at 90 % coverage",

@@ -52,6 +52,7 @@ def prepare(config: Config, paths: Paths) -> Prepared:
     paths.manifest.unlink(missing_ok=True)  # its rows would name other pixels from here on
     facts = build_cache(list(listing.files["path"]), reading_of(config), paths.prepared)
     files = mark_excluded(pd.concat([listing.files, facts], axis=1), config.data.exclude)
+    _tell_of_exclusion(config.data.exclude, paths.label_errors)
     manifest = mark_duplicates(files)
     _check_unreadable(manifest, config.data, paths.prepared)
     pixels = open_pixels(paths.prepared)
@@ -133,6 +134,15 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
             "%d groups lie in both train and test, for example %s: the test is not of new ones",
             len(shared),
             min(shared),
+        )
+
+
+def _tell_of_exclusion(exclude: Path | None, label_errors: Path) -> None:
+    if exclude is not None and exclude.resolve() == label_errors.resolve():
+        log.warning(
+            "data.exclude %s: lists suspicions, and evaluate writes it anew. Copy it under another name, keep the rows "
+            "that you looked at and found wrong, and name that file.",
+            exclude,
         )
 
 

@@ -98,7 +98,7 @@ def _text(config: Config, labels: pd.Series, source: Path, notes: Notes) -> str:
     examples = {
         "data.columns.group": "patient",
         "data.columns.split": "split",
-        "data.exclude": f"reports/{config.name}/label_errors.csv",
+        "data.exclude": f"configs/{config.name}-exclude.csv",
         "data.group_regex": r"(slide\d+)",
         "data.notice": "One sentence.",
         "data.test": f"data/raw/{config.name}-test",

@@ -14,7 +14,7 @@ from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation.finished import FinishedRun, check_same_images, read_finished
 from microscopy_cls.evaluation.intervals import Array, with_intervals
 from microscopy_cls.evaluation.paired import corrected_t_test, discordant, same_division
-from microscopy_cls.evaluation.scores import all_scores
+from microscopy_cls.evaluation.scores import scores_of_answers
 
 Json = dict[str, Any]
 WORDS = {
@@ -65,7 +65,7 @@ def compare(name_a: str, name_b: str) -> Json:
 def _metrics(a: FinishedRun, b: FinishedRun, groups: NDArray[np.object_], folds_agree: bool) -> Json:
     def values(weights: Array) -> dict[str, Array]:
         """Columns A, B and B - A of each metric: (b, 3)."""
-        first, second = (all_scores(run.predicted, weights)[0] for run in (a, b))
+        first, second = (scores_of_answers(run.predicted, weights)[0] for run in (a, b))
         return {name: np.stack([first[name], second[name], second[name] - first[name]], 1) for name in WORDS}
 
     num_tested = np.unique(a.folds, return_counts=True)[1]

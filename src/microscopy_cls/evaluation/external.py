@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microscopy_cls.evaluation.external_images import ExternalImages
 from microscopy_cls.evaluation.figures import Figure, figure, figures
 from microscopy_cls.evaluation.intervals import Array
-from microscopy_cls.evaluation.scores import Predicted, all_scores
+from microscopy_cls.evaluation.scores import Predicted, scores_of_answers
 
 Json = dict[str, Any]
 Answer = Callable[[NDArray[np.uint8]], Array]
@@ -43,9 +43,10 @@ def external_metrics(
         resamples: of the groups, for the intervals.
 
     Returns:
-        `source, num_images, num_groups`; `OVERALL`, each a figure; `drop` of `DROPPED`, each a figure; `per_class`:
-        `recall` (values None for a class without images, which no macro mean counts either) and `num_images`; `failed`
-        and `set_aside`: images that are not counted.
+        `source, elsewhere` (whether none is of the training images' own table), `num_images, num_groups`; `OVERALL`,
+        each a figure; `drop` of `DROPPED`, each a figure; `per_class`: `recall` (values None for a class without
+        images, which no macro mean counts either) and `num_images`; `failed` and `set_aside`: images that are not
+        counted.
     """
     images = external.images
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
@@ -53,6 +54,7 @@ def external_metrics(
     found = _overall_and_per_class(outside, images, classes, resamples, seed)
     return {
         "source": external.source,
+        "elsewhere": external.elsewhere,
         "num_images": len(images),
         "num_groups": int(images["group"].nunique()),
         **found,
@@ -66,7 +68,7 @@ def _overall_and_per_class(
     outside: Predicted, images: pd.DataFrame, classes: list[str], resamples: int, seed: int
 ) -> Json:
     def scores(weights: Array) -> dict[str, Array]:
-        overall, per_class = all_scores(outside, weights)
+        overall, per_class = scores_of_answers(outside, weights)
         return {name: overall[name] for name in OVERALL} | {"recall": per_class["recall"]}
 
     groups_of = [int(images.loc[images["label"] == name, "group"].nunique()) for name in classes]

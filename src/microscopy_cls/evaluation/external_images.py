@@ -41,6 +41,11 @@ class ExternalImages:
     pixels: dict[int, NDArray[np.uint8]]
     counts: dict[str, int]
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether all come from `data.test`: a split of the training images' own table is of their source."""
+        return SPLIT not in self.pixels
+
     def squares(self) -> Iterator[NDArray[np.uint8]]:
         """The images in their order, (b, size_px, size_px, 3) with b up to `ANSWERED_AT_ONCE`."""
         for _, part in self.images.groupby("origin", sort=False):

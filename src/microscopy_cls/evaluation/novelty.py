@@ -40,25 +40,34 @@ def fit_known(features: NDArray[np.float32], groups: Groups, *, seed: int) -> tu
     """What a member knows, from its features of held-out images.
 
     Args:
-        features: (n, d), n at least 1; of more than 512 a seeded choice of groups spans what is known.
-        groups: of the images.
+        features: (n, d), n at least 1; of more than 512 a seeded choice, from all groups alike, spans what is known.
+        groups: of the images. Where there is only one, nothing tells how far another lies: then each image counts as
+            its own, and images of other groups are flagged more often than is meant.
         seed: of the choice.
 
     Returns:
         That, and the novelty of each of the images (n,) had neither it nor its group been there; the threshold is
         a quantile of these distances.
     """
-    chosen = _some_groups(groups, seed)
+    if len(set(groups)) == 1:
+        groups = np.arange(len(groups)).astype(object)
+    chosen = _spread_over_groups(groups, seed)
     length = float(np.linalg.norm(features[chosen].astype(np.float64), axis=1).mean())
-    spanning = points(features[chosen], length)
+    every = points(features, length)
+    spanning = every[chosen]
     values, vectors = np.linalg.eigh(spanning @ spanning.T)
     values = np.maximum(values, 0.0)
     shrinkage = SHRINKAGE * float((spanning**2).sum())
     spanned = values > values[-1] * 1e-12
     axes = ((vectors / np.sqrt(values + shrinkage)).T @ spanning)[spanned].astype(np.float32)
-    distances = Known(axes, length, 1.0).novelty(features)
-    explained = vectors * np.sqrt(values / (values + shrinkage))
-    distances[chosen] = _without_own_group(explained, groups[chosen], shrinkage)
+    inverse = (vectors / (values + shrinkage)) @ vectors.T
+    distances = np.empty(len(features))
+    for rows in pd.Series(np.arange(len(groups))).groupby(groups, sort=False).indices.values():
+        own = np.isin(chosen, rows)
+        if own.any():
+            distances[rows] = _without(own, (every[rows] ** 2).sum(1), every[rows] @ spanning.T, inverse)
+        else:
+            distances[rows] = Known(axes, length, 1.0).novelty(features[rows])
     threshold = float(np.quantile(distances, THRESHOLD_SHARE, method="higher"))
     return Known(axes, length, threshold), distances / threshold
 
@@ -133,21 +142,24 @@ def strangers_auroc(
     }
 
 
-def _without_own_group(roots: Array, groups: Groups, shrinkage: float) -> Array:
-    """Distance of each image (n,) to the others without its group, in closed form.
+def _without(own: NDArray[np.bool_], squares: Array, likeness: Array, inverse: Array) -> Array:
+    """Distance of r images to the known ones but for `own`, in closed form, (r,).
 
     Args:
-        roots: (n, n), whose product with its transpose is what the images explain of each other.
+        own: which of the m known images are of their group, at least one.
+        squares: of the images' lengths, (r,).
+        likeness: products with the known images, (r, m).
+        inverse: of the known images' products with each other and the shrinkage, (m, m).
     """
-    distances = np.empty(len(roots))
-    for rows in pd.Series(np.arange(len(groups))).groupby(groups).indices.values():
-        own = roots[rows] @ roots[rows].T
-        distances[rows] = shrinkage * np.diagonal(np.linalg.solve(np.eye(len(rows)) - own, own))
-    return np.sqrt(np.maximum(distances, 0))
+    shares = likeness @ inverse
+    regained = np.linalg.solve(inverse[np.ix_(own, own)], shares[:, own].T).T
+    variance = squares - (shares * likeness).sum(1) + (shares[:, own] * regained).sum(1)
+    distances: Array = np.sqrt(np.maximum(variance, 0))
+    return distances
 
 
-def _some_groups(groups: Groups, seed: int) -> NDArray[np.int64]:
-    """Up to 512 images of as few groups as possible, so that the other images are of groups that are not known."""
-    codes, names = pd.factorize(groups, sort=True)
-    place = np.random.default_rng(seed).permutation(len(names))[codes]
-    return np.sort(np.argsort(place, kind="stable")[:MAX_IMAGES])
+def _spread_over_groups(groups: Groups, seed: int) -> NDArray[np.int64]:
+    """Up to 512 images, from each group as many as from any other as far as it has them: none speaks for all."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    turn = pd.Series(groups[order]).groupby(groups[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(turn, kind="stable")[:MAX_IMAGES]])

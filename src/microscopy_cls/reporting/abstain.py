@@ -72,8 +72,10 @@ def referral(metrics: Mapping[str, Any]) -> Referral | None:
     )
     sentence = ""
     if share.value is not None:
-        sentence = f"Refer {share.full} of the images to an expert, and {kept.full} of the rest are named correctly. "
-        sentence += f"Of those referred the model would have named {sent.full} correctly."
+        sentence = f"Refer {share.full} of the images to an expert"
+        sentence += ": none is left." if kept.value is None else f", and {kept.full} of the rest are named correctly."
+        if sent.value is not None:
+            sentence += f" Of those referred the model would have named {sent.full} correctly."
     points = [point for point in found.get("points") or () if finite(point.get("accuracy")) is not None]
     return Referral(sentence, risk_coverage_curve(points, share, kept) if points else None)
 

@@ -84,6 +84,11 @@ class Leakage:
     inflation: Estimate
     classifier: str
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the gain is more than chance."""
+        return self.inflation.low is not None and self.inflation.low > 0
+
 
 @dataclass(frozen=True)
 class Pictures:

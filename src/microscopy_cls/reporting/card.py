@@ -32,7 +32,9 @@ def method(config: Config, inputs: Inputs) -> str:
 def _data(inputs: Inputs) -> str:
     of = f" from {counted(int(inputs.metrics.get('num_groups') or 0), 'group')}" if inputs.grouped else ""
     num_aside = int((inputs.manifest["status"] != "ok").sum())
-    aside = f"; {counted(num_aside, 'further file')} could not be used" if num_aside else ""
+    aside = (
+        f"; {counted(num_aside, 'further file')} {'was' if num_aside == 1 else 'were'} set aside" if num_aside else ""
+    )
     return f"We classified {counted(inputs.num_images, 'image')}{of} into {len(inputs.classes)} classes{aside}."
 
 
@@ -52,8 +54,10 @@ def _model(config: Config, inputs: Inputs) -> str:
 
 def _protocol(config: Config, inputs: Inputs) -> str:
     folds, fraction = int(inputs.metrics.get("num_folds") or config.folds.num), config.finetune.validation_fraction
-    apart = "no group or cluster of copies in two folds" if inputs.grouped else "no cluster of copies in two folds"
-    unit = "image of its group" if inputs.grouped else "copy of it"
+    copies = "cluster of copies" if config.folds.group_near_duplicates else "exact copy"
+    apart = f"no group or {copies} in two folds" if inputs.grouped else f"no {copies} in two folds"
+    own_copy = "copy of it" if config.folds.group_near_duplicates else "exact copy of it"
+    unit = "image of its group" if inputs.grouped else own_copy
     chosen = f"on {100 * fraction:g}{PERCENT} of its training images" if fraction else "beforehand"
     return (
         f"Performance was estimated by stratified {folds}-fold cross-validation with {apart}: each image was predicted "
@@ -97,7 +101,8 @@ def _external(metrics: Mapping[str, Any]) -> str:
     found = external_test(metrics)
     if found is None:
         return ""
-    return f"On an external test set ({found.size}) the accuracy was {found.figures[0].outside.full}."
+    which = "an external test set" if found.elsewhere else "a test split"
+    return f"On {which} ({found.size}) the accuracy was {found.figures[0].outside.full}."
 
 
 def _software(inputs: Inputs) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microscopy_cls.config import Config
+from microscopy_cls.reporting.external import is_elsewhere
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named, shown
 from microscopy_cls.reporting.tables import ClassRow
@@ -79,7 +80,8 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
 
 def _source(inputs: Inputs) -> Claim:
     beyond = "What to expect elsewhere stands under External test, as far as that set goes."
-    if not inputs.metrics.get("external_test"):
+    external = inputs.metrics.get("external_test")
+    if not external or not is_elsewhere(external):
         beyond = "They say nothing about another laboratory; only an external test set would."
     text = "The figures hold for new images made as these were: same instruments, preparation and labelling."
     return Claim("Same source only.", f"{text} {beyond}")
@@ -127,5 +129,8 @@ def _kept_out(inputs: Inputs) -> Claim | None:
     num_kept = int((~usable["image_id"].isin(inputs.oof["image_id"])).sum())
     if not num_kept:
         return None
-    text = f"{counted(num_kept, 'usable image')} (the test split) took no part in training and in the figures here."
+    where = "its own figures stand under External test" if inputs.metrics.get("external_test") else "has no figures"
+    text = (
+        f"{counted(num_kept, 'usable image')} (the test split) took no part in training and cross-validation; {where}."
+    )
     return Claim("Kept out.", text)

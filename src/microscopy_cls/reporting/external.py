@@ -1,4 +1,4 @@
-"""The external test: images from elsewhere beside the cross-validation."""
+"""The external test: images that no fold held, beside the cross-validation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from microscopy_cls.reporting.numbers import Estimate, Kind, counted
+from microscopy_cls.reporting.numbers import Estimate, Kind, counted, named
 
 FIGURES: tuple[tuple[str, str, Kind], ...] = (
     ("accuracy", "Accuracy", "percent"),
@@ -29,13 +29,29 @@ class Compared:
 
 @dataclass(frozen=True)
 class ExternalTest:
-    """Images from elsewhere: `size` in words, figures over all classes, and the share found of each class."""
+    """Images apart from the cross-validation: `size` in words, figures over all classes, the share found of each.
+
+    `elsewhere` is false where images of the test split, which come from the same table, are among them; `num_aside`
+    counts copies and contradictions.
+    """
 
     source: str
+    elsewhere: bool
     size: str
     num_failed: int
+    num_aside: int
     figures: list[Compared]
     classes: list[Compared]
+
+    @property
+    def missing(self) -> list[str]:
+        """Classes of which there is no image."""
+        return [named(row.title) for row in self.classes if not row.num_images]
+
+
+def is_elsewhere(found: Mapping[str, Any]) -> bool:
+    """Whether an external test can speak of other sources; files that do not say are of a set of its own."""
+    return bool(found.get("elsewhere", True))
 
 
 def external_test(metrics: Mapping[str, Any]) -> ExternalTest | None:
@@ -46,8 +62,10 @@ def external_test(metrics: Mapping[str, Any]) -> ExternalTest | None:
     images, groups = (int(found.get(key) or 0) for key in ("num_images", "num_groups"))
     return ExternalTest(
         str(found.get("source") or ""),
+        is_elsewhere(found),
         f"{counted(images, 'image')} in {counted(groups, 'group')}",
         int(found.get("failed") or 0),
+        sum((found.get("set_aside") or {}).values()),
         [_overall(metrics, found, key, title, kind) for key, title, kind in FIGURES],
         [_of_class(metrics, str(name), entry) for name, entry in (found.get("per_class") or {}).items()],
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.montage import SEED, Album, Thumbnail
@@ -57,7 +58,7 @@ class Suspects:
 
 
 def examples(inputs: Inputs, album: Album) -> dict[str, list[Answer]]:
-    """The most confident mistakes, the least confident right answers, random right answers.
+    """The most confident mistakes, the answers of the smallest lead over the next class, random right answers.
 
     Where `evaluate` drew evidence maps, its choice of images is shown, each with its map.
     """
@@ -68,11 +69,23 @@ def examples(inputs: Inputs, album: Album) -> dict[str, list[Answer]]:
 def _chosen(oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
     right = oof["label"] == oof["predicted"]
     shuffled = oof[right].sort_values("image_id").sample(frac=1, random_state=SEED)
+    errors = oof[~right].sort_values(["prob", "image_id"], ascending=[False, True]).head(NUM_EXAMPLES)
     return {
-        "errors": oof[~right].sort_values(["prob", "image_id"], ascending=[False, True]).head(NUM_EXAMPLES),
-        "doubtful": oof[right].sort_values(["prob", "image_id"]).head(NUM_EXAMPLES),
+        "errors": errors,
+        "doubtful": oof.assign(lead=_lead(oof))
+        .drop(index=errors.index)
+        .sort_values(["lead", "image_id"])
+        .head(NUM_EXAMPLES),
         "random": shuffled.head(NUM_EXAMPLES),
     }
+
+
+def _lead(oof: pd.DataFrame) -> NDArray[np.float64]:
+    """Of the likeliest class over the next, (n,)."""
+    probs = oof[[name for name in oof.columns if name.startswith("prob_")]].to_numpy(np.float64)
+    second, first = np.sort(probs, axis=1)[:, -2:].T
+    lead: NDArray[np.float64] = first - second
+    return lead
 
 
 def _answers(rows: pd.DataFrame, album: Album) -> list[Answer]:

@@ -127,15 +127,15 @@ def _result(config: Config, inputs: Inputs, album: Album) -> dict[str, Any]:
 
 def _trust(inputs: Inputs, album: Album) -> dict[str, Any]:
     """What the model knows of its own mistakes, and these."""
-    metrics = inputs.metrics
+    metrics, examples = inputs.metrics, gallery.examples(inputs, album)
     return {
         "calibration": reliability.calibration(metrics),
         "referral": abstain.referral(metrics),
         "sets": abstain.sets(metrics),
         "novelty": abstain.novelty(metrics),
         "external": external.external_test(metrics),
-        **gallery.examples(inputs, album),
-        "with_evidence": inputs.cams is not None,
+        **examples,
+        "with_evidence": any(answer.evidence for answers in examples.values() for answer in answers),
         "num_errors": int((inputs.oof["label"] != inputs.oof["predicted"]).sum()),
         "suspects": gallery.suspects(metrics, album),
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from microscopy_cls.reporting.external import is_elsewhere
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import Estimate, counted, named
 from microscopy_cls.reporting.tables import ClassRow
@@ -122,7 +123,8 @@ def _may(inputs: Inputs, compared: str | None) -> list[str]:
     external = inputs.metrics.get("external_test")
     if external:
         found = Estimate.read(external.get("accuracy"), "percent")
-        claims.append(f"On images from elsewhere (the external test set) it names {found.full} correctly.")
+        which = "On images from elsewhere (the external test set)" if is_elsewhere(external) else "On the test split"
+        claims.append(f"{which} it names {found.full} correctly.")
     return [*claims, compared] if compared else claims
 
 
@@ -134,6 +136,8 @@ def _may_not(inputs: Inputs, lights: Sequence[Light]) -> list[str]:
     ]
     if not inputs.grouped:
         denied.append("Anything about new specimens, slides or patients; no groups were declared.")
-    if not inputs.metrics.get("external_test"):
-        denied.append("Anything about other instruments, preparations or laboratories; no external set was tested.")
+    external = inputs.metrics.get("external_test")
+    if not external or not is_elsewhere(external):
+        why = "the test split is of the same source" if external else "no external set was tested"
+        denied.append(f"Anything about other instruments, preparations or laboratories; {why}.")
     return [*denied, "Anything about single patients. Research software, not validated for diagnosis."]

@@ -50,13 +50,13 @@ def find_groups(manifest: pd.DataFrame) -> Json:
     """
     used = _used(manifest)
     places = _places(used).groupby(used["group"]).nunique()
+    mixed = used[used.groupby("group")["label"].transform("nunique") > 1]  # few: counting all would take a minute
     return {
         "grouped": bool((manifest["group"] != manifest["image_id"]).any()),
         "num_groups": int(manifest.loc[manifest["fold"] >= 0, "split_group"].nunique()),
         "mixed_groups": [
             {"group": str(group), "labels": {str(label): int(count) for label, count in sorted(counts.items())}}
-            for group, counts in ((name, labels.value_counts()) for name, labels in used.groupby("group")["label"])
-            if len(counts) > 1
+            for group, counts in ((name, labels.value_counts()) for name, labels in mixed.groupby("group")["label"])
         ],
         "groups_across_folds": int((places > 1).sum()),
     }
