@@ -50,10 +50,10 @@ def make_bundle(
 
 def some_known(num_members: int, threshold: float = 0.9) -> dict[int, Known]:
     """What members know where it does not matter what: random directions."""
-    dim = get_model(INFO["architecture"], 2, "none").num_features
+    dim = get_model(INFO["architecture"], 2, "none").num_features + 1
     rng = np.random.default_rng(0)
     return {
-        fold: Known(0.9 * np.linalg.qr(rng.normal(size=(dim, dim // 4)))[0].T.astype(np.float32), threshold)
+        fold: Known(0.9 * np.linalg.qr(rng.normal(size=(dim, dim // 4)))[0].T.astype(np.float32), 1.0, threshold)
         for fold in range(num_members)
     }
 

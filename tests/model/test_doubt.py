@@ -12,7 +12,7 @@ from tests.inference.bundles import make_bundle
 
 from microscopy_cls.errors import BundleError
 from microscopy_cls.model.bundle import known_of, read_bundle, scaling_of
-from microscopy_cls.model.doubt import Known, Scaling, distance, prediction_sets, softmax
+from microscopy_cls.model.doubt import Known, Scaling, distance, points, prediction_sets, softmax
 
 VECTOR = {
     "method": "vector", "temperatures": (0.5, 2.0), "scales": ((1.0, 2.0), (3.0, 1.0)),
@@ -41,25 +41,31 @@ def test_a_class_is_in_the_set_from_its_own_threshold_on() -> None:
     assert sets.tolist() == [[True, False], [True, False], [False, True]]
 
 
-def test_known_directions_are_near_and_others_far_whatever_their_length() -> None:
+def test_known_directions_are_near_and_others_far() -> None:
     known = axes()
-    assert distance(known, 5 * known[0] + known[1]) == pytest.approx(0, abs=1e-3)
-    other = np.linalg.svd(known)[2][-1].astype(np.float32)
-    assert distance(known, 1e-3 * other) == pytest.approx(1, abs=1e-6)
-    assert distance(known, other + known[0]) == pytest.approx(np.sqrt(0.5), abs=1e-5)
+    assert distance(known, 5 * known[0] + known[1]) == pytest.approx(0, abs=2e-3)
+    other = np.linalg.svd(known)[2][-1]
+    assert distance(known, other) == pytest.approx(1, abs=1e-6)
+    assert distance(known, 3 * other + known[0]) == pytest.approx(3, abs=1e-5)
 
 
 def test_rarer_directions_are_farther() -> None:
     assert distance(axes(length=0.5), axes()[0]) > distance(axes(length=0.9), axes()[0])
 
 
+def test_a_point_is_as_long_as_the_root_of_its_features_and_ends_with_one() -> None:
+    features = np.array([[3.0, 4.0], [0.0, 20.0]], np.float32)
+    np.testing.assert_allclose(points(features, 5.0), [[0.6, 0.8, 1], [0, 2, 1]])
+
+
 @pytest.mark.parametrize("features", [np.zeros(8), np.full(8, np.nan), np.full(8, np.inf)])
-def test_features_without_a_direction_resemble_nothing(features: np.ndarray) -> None:
-    assert distance(axes(), features.astype(np.float32)) == 1
+@pytest.mark.parametrize("length", [0.0, 2.0])
+def test_features_without_a_direction_are_the_origin(features: np.ndarray, length: float) -> None:
+    np.testing.assert_array_equal(points(features.astype(np.float32)[None], length), [[0.0] * 8 + [1.0]])
 
 
 def test_a_novelty_does_not_depend_on_the_other_images_to_the_last_bit() -> None:
-    known = Known(axes(32, 512), 0.3)
+    known = Known(axes(32, 513), 20.0, 0.3)
     features = np.random.default_rng(1).normal(size=(40, 512)).astype(np.float32)
     whole = known.novelty(features)
     np.testing.assert_array_equal(known.novelty(features[::-1])[::-1], whole)
@@ -74,12 +80,14 @@ def test_the_bundle_gives_each_member_its_own_scaling(tmp_path: Path) -> None:
 
 
 def test_the_bundle_gives_each_member_what_it_knows(tmp_path: Path) -> None:
-    folder = make_bundle(tmp_path / "bundle", known={0: Known(axes(seed=0), 0.25), 1: Known(axes(seed=1), 0.5)})
+    folder = make_bundle(
+        tmp_path / "bundle", known={0: Known(axes(seed=0), 2.0, 0.25), 1: Known(axes(seed=1), 3.0, 0.5)}
+    )
     info = read_bundle(folder)
     for fold, member in enumerate(info.members):
         known = known_of(folder, info, member)
         assert known is not None
-        assert known.threshold == (0.25, 0.5)[fold]
+        assert (known.length, known.threshold) == ((2.0, 0.25), (3.0, 0.5))[fold]
         np.testing.assert_array_equal(known.axes, axes(seed=fold))
 
 
@@ -87,7 +95,7 @@ def test_an_older_bundle_knows_nothing_and_a_damaged_one_is_refused(tmp_path: Pa
     old = make_bundle(tmp_path / "old", 1)
     info = read_bundle(old)
     assert known_of(old, info, info.members[0]) is None
-    damaged = make_bundle(tmp_path / "new", 1, known={0: Known(axes(), 0.5)})
+    damaged = make_bundle(tmp_path / "new", 1, known={0: Known(axes(), 2.0, 0.5)})
     (damaged / "novelty.safetensors").write_bytes(b"else")
     info = read_bundle(damaged)
     with pytest.raises(BundleError, match=r"novelty.safetensors: is missing or damaged"):

@@ -84,6 +84,7 @@ class Novelty(_Part):
 
     file: str
     sha256: str
+    lengths: tuple[float, ...]
     thresholds: tuple[float, ...]
 
 
@@ -154,8 +155,9 @@ def write_bundle(
 def _write_known(folder: Path, known: Mapping[int, Known]) -> Novelty:
     axes = {f"axes_{fold}": np.ascontiguousarray(one.axes) for fold, one in known.items()}  # others are torn
     save_file(axes, folder / NOVELTY)
+    lengths = tuple(known[fold].length for fold in sorted(known))
     thresholds = tuple(known[fold].threshold for fold in sorted(known))
-    return Novelty(file=NOVELTY, sha256=sha256_of_file(folder / NOVELTY), thresholds=thresholds)
+    return Novelty(file=NOVELTY, sha256=sha256_of_file(folder / NOVELTY), lengths=lengths, thresholds=thresholds)
 
 
 def scaling_of(info: BundleInfo, member: Member) -> Scaling:
@@ -178,7 +180,8 @@ def known_of(folder: Path, info: BundleInfo, member: Member) -> Known | None:
     path = checked(folder, info.novelty.file, info.novelty.sha256)
     with safe_open(path, "numpy") as tensors:
         axes = tensors.get_tensor(f"axes_{member.fold}")
-    return Known(axes, info.novelty.thresholds[info.members.index(member)])
+    place = info.members.index(member)
+    return Known(axes, info.novelty.lengths[place], info.novelty.thresholds[place])
 
 
 def read_bundle(folder: Path) -> BundleInfo:

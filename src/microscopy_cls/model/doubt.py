@@ -50,12 +50,14 @@ class Known:
     """What one member's features look like on images that it never saw, and from which distance on they do not.
 
     Attributes:
-        axes: float32 (k, d), orthogonal, each no longer than 1: the directions that features lie in, shorter the
+        axes: float32 (k, d + 1), orthogonal, each no longer than 1: the directions that points lie in, shorter the
             rarer they are.
-        threshold: distance of a novelty, above 0 to 1.
+        length: of the features, on average.
+        threshold: distance of a novelty.
     """
 
     axes: NDArray[np.float32]
+    length: float
     threshold: float
 
     def novelty(self, features: NDArray[np.float32]) -> Array:
@@ -63,17 +65,26 @@ class Known:
 
         Computed one by one: a matrix product of many may round otherwise, and an answer would hang on its neighbours.
         """
-        return np.array([distance(self.axes, one) for one in features]) / self.threshold
+        return np.array([distance(self.axes, one) for one in points(features, self.length)]) / self.threshold
 
 
-def distance(axes: NDArray[np.float32], features: NDArray[np.float32]) -> float:
-    """What the axes leave of a feature vector's direction (d,): 0 (all known) to 1 (nothing).
+def points(features: NDArray[np.float32], length: float) -> Array:
+    """Features (n, d) as points (n, d + 1): the direction, as long as the root of its length over `length`, then 1.
 
-    This is the Mahalanobis distance to the origin of directions, with a covariance shrunk towards a sphere, in units
-    of the farthest that there is. Its square is the variance that a Gaussian process with a linear kernel would state.
+    The root, because networks say with the length of their features how much they saw: a blank or strange picture may
+    have a common direction. The 1 lets a covariance about the origin count like one about the mean.
     """
-    length = float(np.linalg.norm(features.astype(np.float64)))
-    if not 0 < length < np.inf:
-        return 1.0  # features that are no direction resemble nothing
-    shares = axes @ (features / np.float32(length))
-    return float(np.sqrt(max(0.0, 1 - float(shares @ shares))))
+    wide = np.nan_to_num(features.astype(np.float64), posinf=0, neginf=0)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    scales = np.sqrt(np.where(lengths > 0, lengths, 1) * (length or 1))
+    return np.concatenate([wide / scales, np.ones((len(wide), 1))], axis=1)
+
+
+def distance(axes: NDArray[np.float32], point: Array) -> float:
+    """What the axes leave of a point (d + 1,), from 0 (all known).
+
+    This is the Mahalanobis distance with a covariance shrunk towards a sphere, up to a factor. Its square is the
+    variance that a Gaussian process with a linear kernel would state.
+    """
+    shares = (axes @ point.astype(np.float32)).astype(np.float64)
+    return float(np.sqrt(max(0.0, float(point @ point) - float(shares @ shares))))
