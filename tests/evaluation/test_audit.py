@@ -26,7 +26,8 @@ PATHS = Paths("cells")
 KEYS = {
     "of",
     "name", "num_images", "num_groups", "grouped", "verdicts", "reasons", "duplicates", "num_exact", "num_near",
-    "clusters_across_groups", "clusters_across_folds", "groups_across_folds", "conflicts", "mixed_groups", "leakage",
+    "clusters_across_groups", "clusters_across_folds", "clusters_across_splits", "groups_across_folds",
+    "conflicts", "mixed_groups", "leakage",
     "shortcuts", "quality", "quality_share",
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {

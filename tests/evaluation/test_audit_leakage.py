@@ -132,8 +132,8 @@ def test_copies_in_two_folds_fail_both_as_copies_and_as_a_leak() -> None:
     assert found["clusters_across_folds"] == 1
     assert judge_duplicates(found) == (
         "fail",
-        "1 cluster of copies with 2 images, 1 of them divided between folds or splits: the model is tested on what it "
-        "was trained on. Set folds.group_near_duplicates to true, or list the copies in data.exclude, and run prepare "
+        "1 cluster of copies with 2 images, 1 of them divided between folds: the model is tested on what it was "
+        "trained on. Set folds.group_near_duplicates to true, or list the copies in data.exclude, and run prepare "
         "again.",
     )
     assert judge_leakage(found) == (
@@ -147,6 +147,16 @@ def test_a_copy_that_is_set_aside_divides_nothing() -> None:
     manifest = with_copies(manifest_of(), 0, 9)
     manifest.loc[9, ["status", "fold"]] = ["duplicate", -1]
     assert find_copies(manifest)["clusters_across_folds"] == 0
+
+
+def test_copies_in_train_and_test_warn_because_the_test_leaves_them_out() -> None:
+    manifest = with_copies(manifest_of(), 0, 1)
+    manifest.loc[1, ["split", "fold", "group"]] = ["test", -1, "other"]
+    found = find_copies(manifest) | find_groups(manifest)
+    assert (found["clusters_across_folds"], found["clusters_across_splits"]) == (0, 1)
+    verdict, reason = judge_duplicates(found)
+    assert verdict == "warn"
+    assert reason.endswith("; 1 in train and in test, where the test leaves its own out.")
 
 
 def test_a_group_in_train_and_test_fails() -> None:
@@ -190,12 +200,14 @@ def test_the_leakage_verdict_says_what_a_random_split_would_have_published() -> 
     )
 
 
-def test_without_groups_only_a_set_without_copies_passes() -> None:
+def test_without_groups_nothing_is_measured_and_nothing_passes() -> None:
     manifest = manifest_of().assign(group=lambda rows: rows["image_id"])
     alone = find_copies(manifest) | find_groups(manifest)
     assert judge_leakage(alone) == (
-        "pass",
-        "No groups are declared and no copies are found: leakage is possible only by ties nobody named.",
+        "warn",
+        "No groups are declared, so leakage cannot be measured: images of one patient, slide or day may lie on both "
+        "sides of a fold. Say what belongs together in data.group_regex or data.columns.group (where each image truly "
+        "is its own, a column that says so).",
     )
     copied = with_copies(manifest, 0, 1)
     verdict, reason = judge_leakage(find_copies(copied) | find_groups(copied))

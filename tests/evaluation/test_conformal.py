@@ -10,6 +10,12 @@ from tests.evaluation.held import some_held_out
 
 from microscopy_cls.evaluation.conformal import class_thresholds, conformal_report, cross_fitted_sets, is_coarse
 from microscopy_cls.evaluation.held_out import HeldOut
+from microscopy_cls.model.doubt import Scaling
+
+
+def as_it_is(logits: np.ndarray, truth: np.ndarray) -> Scaling:
+    assert len(logits) == len(truth)
+    return Scaling.none(logits.shape[1])
 
 
 def covered(held_out: HeldOut, sets: np.ndarray) -> np.ndarray:
@@ -19,7 +25,7 @@ def covered(held_out: HeldOut, sets: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("target", [0.8, 0.9, 0.95])
 def test_coverage_is_what_was_asked_for_in_each_class(target: float) -> None:
     held_out = some_held_out(6000)
-    is_covered = covered(held_out, cross_fitted_sets(held_out, held_out.probs, target))
+    is_covered = covered(held_out, cross_fitted_sets(held_out, as_it_is, target))
     assert is_covered.mean() == pytest.approx(target, abs=0.02)
     for label in range(4):
         assert is_covered[held_out.truth == label].mean() == pytest.approx(target, abs=0.03)
@@ -27,17 +33,29 @@ def test_coverage_is_what_was_asked_for_in_each_class(target: float) -> None:
 
 def test_coverage_holds_also_where_probabilities_mean_nothing() -> None:
     held_out = some_held_out(3000)
-    nonsense = np.random.default_rng(1).dirichlet(np.ones(4), 3000)
-    assert covered(held_out, cross_fitted_sets(held_out, nonsense, 0.9)).mean() == pytest.approx(0.9, abs=0.025)
+    nonsense = replace(held_out, logits=np.random.default_rng(1).normal(size=(3000, 4)))
+    assert covered(held_out, cross_fitted_sets(nonsense, as_it_is, 0.9)).mean() == pytest.approx(0.9, abs=0.025)
 
 
 def test_a_folds_sets_do_not_depend_on_its_labels() -> None:
     held_out = some_held_out(300)
     inside = held_out.folds == 2
     other = np.where(inside, (held_out.truth + 1) % 4, held_out.truth)
-    before = cross_fitted_sets(held_out, held_out.probs, 0.9)
-    after = cross_fitted_sets(replace(held_out, truth=other), held_out.probs, 0.9)
+    before = cross_fitted_sets(held_out, as_it_is, 0.9)
+    after = cross_fitted_sets(replace(held_out, truth=other), as_it_is, 0.9)
     np.testing.assert_array_equal(before[inside], after[inside])
+
+
+def test_a_folds_sets_depend_on_scalings_of_other_folds_alone() -> None:
+    held_out, seen = some_held_out(300), []
+
+    def fit(logits: np.ndarray, truth: np.ndarray) -> Scaling:
+        seen.append({one.tobytes() for one in logits})
+        return Scaling.none(4, 2.0)
+
+    cross_fitted_sets(held_out, fit, 0.9)
+    for fold, logits in enumerate(seen):
+        assert not logits & {one.tobytes() for one in held_out.logits[held_out.folds == fold]}
 
 
 @pytest.mark.parametrize(("num", "rank"), [(9, 1), (18, 1), (19, 2), (99, 10)])
@@ -69,7 +87,7 @@ def test_a_threshold_that_hangs_on_one_image_is_coarse(num: int, coarse: bool) -
 def test_the_report_counts_every_image_once() -> None:
     held_out = some_held_out(600)
     held_out = replace(held_out, truth=np.where(np.arange(600) < 10, 3, held_out.truth % 3))
-    sets = cross_fitted_sets(held_out, held_out.probs, 0.9)
+    sets = cross_fitted_sets(held_out, as_it_is, 0.9)
     thresholds = class_thresholds(held_out.probs, held_out.truth, 0.9)
     report = conformal_report(held_out, sets, thresholds, 0.9, resamples=100)
     assert report["coarse_classes"] == ["d"]

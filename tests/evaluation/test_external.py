@@ -175,6 +175,19 @@ def test_near_duplicates_of_training_images_among_the_test_rows_are_set_aside() 
     assert "dark/raw0_0.png" not in set(external.images["image_id"])
 
 
+def test_a_training_image_turned_and_encoded_again_is_no_test() -> None:
+    rng = np.random.default_rng(5)
+    for number in range(2):  # with structure: noise survives no encoding
+        pixels = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        original = Image.fromarray(pixels).resize((96, 96), Image.Resampling.BICUBIC)
+        original.save(f"raw/dark/raw{number}_90.png")
+        original.transpose(Image.Transpose.ROTATE_90).save(f"away/dark/away{number}_90.jpg", quality=60)
+    config = config_of()
+    external = found(config.model_copy(update={"model": config.model.model_copy(update={"image_size_px": 96})}))
+    assert external.counts == {"ok": 24, "copy": 2}
+    assert not external.images["image_id"].str.contains("_90").any()
+
+
 def test_files_that_did_not_change_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = prepared(config_of())
     before = found(config_of(), manifest)

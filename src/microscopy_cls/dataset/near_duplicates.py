@@ -22,11 +22,14 @@ NUM_KEPT = 500  # images whose bands are kept, 65 MB
 _Target = tuple[int, bool]  # which candidate, and whether its second row is the target
 
 
-def near_duplicate_pairs(pixels: NDArray[np.uint8], rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+Squares = NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+
+
+def near_duplicate_pairs(pixels: Squares, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Find the pairs of rows that show one picture. Near-constant images have no such pair.
 
     Args:
-        pixels: the squares of the cache, uint8 (n, size_px, size_px, 3); read a row at a time.
+        pixels: the squares, each uint8 (size_px, size_px, 3), of a cache or of several; read a row at a time.
         rows: of `pixels`, those to compare, shape (m,), ascending; of exact copies one is enough.
 
     Returns:
@@ -51,7 +54,7 @@ def near_duplicate_pairs(pixels: NDArray[np.uint8], rows: Sequence[int] | NDArra
     return np.array(sorted(found), np.int64).reshape(-1, 2)
 
 
-def _grey(pixels: NDArray[np.uint8], row: int) -> NDArray[np.uint8]:
+def _grey(pixels: Squares, row: int) -> NDArray[np.uint8]:
     grey: NDArray[np.uint8] = cv2.cvtColor(np.ascontiguousarray(pixels[row]), cv2.COLOR_RGB2GRAY)
     return grey
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
 from microscopy_cls.evaluation.figures import figures, number
-from microscopy_cls.evaluation.held_out import HeldOut
+from microscopy_cls.evaluation.held_out import Fit, HeldOut
 from microscopy_cls.evaluation.intervals import group_resamples, interval
 from microscopy_cls.evaluation.scores import Predicted, calibration_error, confidence_bins, surprise
 from microscopy_cls.model.doubt import Scaling, softmax
@@ -49,6 +49,11 @@ class Calibrated:
     method: Method
     probs: Array
     by_fold: Mapping[int, Scaling]
+
+    @property
+    def fit(self) -> Fit:
+        """How the method is fitted."""
+        return _fit_of(self.method)
 
 
 def calibrate(held_out: HeldOut, *, resamples: int, seed: int = 0) -> Calibrated:
@@ -158,8 +163,7 @@ def reliability_table(report: Json) -> pd.DataFrame:
 
 def _members(held_out: HeldOut, method: Method) -> dict[int, Scaling]:
     """Each member's scaling on its own fold, drawn to that of all folds."""
-    fit = fit_vector if method == "vector" else _temperature_alone
-    whole, num = fit(held_out.logits, held_out.truth), len(held_out.classes)
+    whole, num = _fit_of(method)(held_out.logits, held_out.truth), len(held_out.classes)
     found = {}
     for fold in np.unique(held_out.folds).tolist():
         logits, truth = held_out.logits[held_out.folds == fold], held_out.truth[held_out.folds == fold]
@@ -168,6 +172,10 @@ def _members(held_out: HeldOut, method: Method) -> dict[int, Scaling]:
         else:
             found[fold] = Scaling.none(num, fit_temperature(logits, truth, whole.temperature))
     return found
+
+
+def _fit_of(method: Method) -> Fit:
+    return fit_vector if method == "vector" else _temperature_alone
 
 
 def _temperature_alone(logits: Array, truth: Ints) -> Scaling:

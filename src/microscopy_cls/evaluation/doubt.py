@@ -60,7 +60,7 @@ def fit_doubt(held_out: HeldOut, target: float, *, resamples: int, seed: int) ->
         calibrated,
         target,
         class_thresholds(calibrated.probs, held_out.truth, target),
-        cross_fitted_sets(held_out, calibrated.probs, target),
+        cross_fitted_sets(held_out, calibrated.fit, target),
         known,
         novelty,
     )

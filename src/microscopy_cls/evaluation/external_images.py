@@ -15,6 +15,7 @@ from microscopy_cls.config.schema import Columns, Data
 from microscopy_cls.dataset.cache import Reading, build_cache, open_pixels
 from microscopy_cls.dataset.duplicates import mark_duplicates
 from microscopy_cls.dataset.manifest import trainable
+from microscopy_cls.dataset.near_duplicates import near_duplicate_pairs
 from microscopy_cls.dataset.sources import list_files
 from microscopy_cls.errors import ConfigError, DataError
 
@@ -85,7 +86,8 @@ def read_external(
         sources.append(str(data.test))
         files = _read_files(data, data.test, reading, classes, folder)
         pixels[FILES] = open_pixels(folder)
-        parts.append(files[USED].assign(cluster="", origin=FILES, row=files.index))
+        near = _near_trained(files, pixels[FILES], trainable(manifest), open_pixels(prepared))
+        parts.append(files[USED].assign(cluster=near, origin=FILES, row=files.index))
     if not parts:
         return None
     found = _set_copies_aside(mark_duplicates(pd.concat(parts, ignore_index=True)), trainable(manifest))
@@ -124,9 +126,22 @@ def _as_source(data: Data, test: Path) -> Data:
     return data.model_copy(update={"root": None, "table": test, "columns": columns, "metadata": ()})
 
 
+def _near_trained(
+    files: pd.DataFrame, pixels: NDArray[np.uint8], trained: pd.DataFrame, trained_pixels: NDArray[np.uint8]
+) -> pd.Series:
+    """Id of the training image that a file shows, resized, turned, cropped or so; "" for the others."""
+    rows = files.index[files["status"] == "ok"]
+    squares = [*(trained_pixels[row] for row in trained.index), *(pixels[row] for row in rows)]  # views, not copies
+    pairs = near_duplicate_pairs(squares, np.arange(len(squares)))
+    crossing = pairs[(pairs[:, 0] < len(trained)) & (pairs[:, 1] >= len(trained))]
+    near = pd.Series("", index=files.index)
+    near[rows[crossing[:, 1] - len(trained)]] = trained["image_id"].iloc[crossing[:, 0]].to_numpy()
+    return near
+
+
 def _set_copies_aside(files: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
     """Status `copy` for usable images whose pixels, or whose near-duplicates, a member was trained on."""
-    clusters = set(trained["cluster"]) - {""}
+    clusters = {*trained["cluster"], *trained["image_id"]} - {""}
     copied = files["pixel_digest"].isin(trained["pixel_digest"]) | files["cluster"].isin(clusters)
     return files.assign(status=files["status"].mask(copied & (files["status"] == "ok"), "copy"))
 

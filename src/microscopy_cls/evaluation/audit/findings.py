@@ -23,7 +23,8 @@ def find_copies(manifest: pd.DataFrame) -> Json:
     Returns:
         `duplicates`: the image ids of each cluster. `num_exact`: clusters whose images all have the same pixels;
         `num_near`: the others. `clusters_across_groups`: with several declared groups. `clusters_across_folds`: whose
-        used images lie in several folds, or in train and test. `conflicts`: clusters with several labels.
+        images are trained on in several folds. `clusters_across_splits`: in train and in test, where the test sets its
+        own aside. `conflicts`: clusters with several labels.
     """
     clusters = clusters_of(manifest)
     num_exact = sum(rows["pixel_digest"].nunique() == 1 for rows in clusters)
@@ -32,7 +33,8 @@ def find_copies(manifest: pd.DataFrame) -> Json:
         "num_exact": int(num_exact),
         "num_near": len(clusters) - int(num_exact),
         "clusters_across_groups": sum(rows["group"].nunique() > 1 for rows in clusters),
-        "clusters_across_folds": sum(_places(rows).nunique() > 1 for rows in clusters),
+        "clusters_across_folds": sum(rows.loc[rows["fold"] >= 0, "fold"].nunique() > 1 for rows in clusters),
+        "clusters_across_splits": sum(_used(rows)["split"].nunique() > 1 for rows in clusters),
         "conflicts": [
             {"image_ids": list(rows["image_id"]), "labels": sorted(set(rows["label"]))}
             for rows in clusters

@@ -29,14 +29,16 @@ def judge_duplicates(found: Json) -> Verdict:
     if found["clusters_across_folds"]:
         across = found["clusters_across_folds"]
         return "fail", (
-            f"{some}, {across} of them divided between folds or splits: the model is tested on what it was trained on. "
+            f"{some}, {across} of them divided between folds: the model is tested on what it was trained on. "
             "Set folds.group_near_duplicates to true, or list the copies in data.exclude, and run prepare again."
         )
     ties, conflicts = found["clusters_across_groups"], len(found["conflicts"])
-    if not ties and not conflicts:
+    shared = found["clusters_across_splits"]
+    if not ties and not conflicts and not shared:
         return "pass", f"{some}, each within one declared group, so that no fold divides them."
     contradiction = f"; {conflicts} under several labels, of which at most one is right" if conflicts else ""
-    return "warn", f"{some}, {ties} of them in several groups, kept together in the folds{contradiction}."
+    aside = f"; {shared} in train and in test, where the test leaves its own out" if shared else ""
+    return "warn", f"{some}, {ties} of them in several groups, kept together in the folds{contradiction}{aside}."
 
 
 def judge_leakage(found: Json) -> Verdict:
@@ -61,13 +63,13 @@ def judge_leakage(found: Json) -> Verdict:
 
 
 def _without_groups(has_copies: bool) -> Verdict:
-    if has_copies:
-        return "warn", (
-            "No groups are declared, so leakage cannot be measured, and there are copies: images of one patient, slide "
-            "or day may lie on both sides of a fold. Say what belongs together in data.group_regex or "
-            "data.columns.group."
-        )
-    return "pass", "No groups are declared and no copies are found: leakage is possible only by ties nobody named."
+    """Never `pass`: what was not measured is not known."""
+    copies = ", and there are copies" if has_copies else ""
+    return "warn", (
+        f"No groups are declared, so leakage cannot be measured{copies}: images of one patient, slide or day may lie "
+        "on both sides of a fold. Say what belongs together in data.group_regex or data.columns.group (where each "
+        "image truly is its own, a column that says so)."
+    )
 
 
 def judge_quality(found: Json) -> Verdict:
