@@ -119,6 +119,26 @@ def test_a_local_file_of_another_model_is_refused(tmp_path: Path) -> None:
         get_model(SMALL, 5, str(tmp_path / "w.safetensors"))
 
 
+def test_a_part_of_a_local_file_is_taken_where_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = timm.create_model(SMALL, num_classes=5)
+    part = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith("layer4.")}
+    save_file(part, tmp_path / "w.safetensors")
+    model = get_model(SMALL, 5, str(tmp_path / "w.safetensors"), partial_weights=True)
+    assert equal({name: tensor for name, tensor in model.state_dict().items() if name in part}, part)
+    assert "loaded in part, as model.partial_weights asks. Tensors" in caplog.messages[-1]
+
+
+def test_a_network_of_one_channel_answers_grey_images_as_before(tmp_path: Path) -> None:
+    source = timm.create_model(SMALL, num_classes=5, in_chans=1).eval()
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    model = get_model(SMALL, 5, str(tmp_path / "w.safetensors")).eval()
+    grey = torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(grey.expand(2, 3, 64, 64)), source(grey), rtol=1e-4, atol=1e-6)
+
+
 def test_a_damaged_local_file_is_refused_without_advice_to_download(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match=r"w.pth: is damaged, or no weights file \(UnpicklingError\)$"):

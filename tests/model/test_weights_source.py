@@ -121,6 +121,7 @@ def test_a_file_is_taken_as_it_is_and_its_bytes_identify_it(tmp_path: Path) -> N
         (["best.safetensors", "pytorch_model.bin"], "best.safetensors"),
         (["pytorch_model.bin", "a.pth"], "pytorch_model.bin"),
         (["a.pth", "notes.txt"], "a.pth"),
+        (["last.ckpt"], "last.ckpt"),
     ],
 )
 def test_a_directory_gives_its_one_weights_file_safetensors_first(tmp_path: Path, names: list[str], taken: str) -> None:
@@ -146,13 +147,24 @@ def test_a_directorys_description_gives_licence_and_normalisation(tmp_path: Path
         assert (source.licence, (source.mean, source.std)) == ("mit", HALF)
 
 
+@pytest.mark.parametrize(("mean", "taken"), [([0.4], (0.4, 0.4, 0.4)), ([0.1, 0.2, 0.3, 0.4], (0.1, 0.2, 0.3))])
+def test_a_normalisation_of_other_channels_is_repeated_or_cut(
+    tmp_path: Path, mean: list[float], taken: tuple[float, float, float]
+) -> None:
+    described = folder(tmp_path / "w", "a.pth", config={"architecture": "resnet18", "mean": mean, "std": mean})
+    source = resolve_weights("resnet18", str(described))
+    assert (source.mean, source.std) == (taken, taken)
+
+
 def test_a_description_that_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     other = folder(tmp_path / "other", "a.pth", config={"architecture": "resnet34.a1_in1k"})
     with pytest.raises(WeightsError, match=r"holds a resnet34, but model.name is resnet18: make them the same"):
         resolve_weights("resnet18", str(other))
-    grey = folder(tmp_path / "grey", "a.pth", config={"architecture": "resnet18", "mean": [0.5], "std": [0.5]})
-    with pytest.raises(WeightsError, match="expects images of 1 channels; only 3"):
-        resolve_weights("resnet18", str(grey))
+    single = folder(tmp_path / "single", "a.pth", config={"architecture": "resnet18", "mean": 0.5, "std": 0.5})
+    with pytest.raises(
+        WeightsError, match=r"a.pth: its config.json should give mean and std as lists of numbers, one a"
+    ):
+        resolve_weights("resnet18", str(single))
     broken = folder(tmp_path / "broken", "a.pth")
     (broken / "config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"config.json: is not a readable JSON file"):

@@ -99,6 +99,7 @@ class Model(Section):
     weights: str = Field(
         "imagenet", description="imagenet, none (random start), a file or directory, hf-hub:OWNER/NAME"
     )
+    partial_weights: bool = Field(False, description="of a file that does not fit whole, load the tensors that do")
     image_size_px: int = Field(224, ge=32, le=1024, description="side of the square input")
     resize: Resize = Field("stretch", description="to the square: stretch, pad (keeps proportions), crop (centre)")
     drop_path: Fraction = Field(0.0, description="stochastic depth")

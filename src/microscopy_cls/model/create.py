@@ -20,7 +20,9 @@ from microscopy_cls.model.tags import is_non_commercial
 logger = logging.getLogger(__name__)
 
 
-def get_model(name: str, num_classes: int, weights: str = "imagenet", *, drop_path: float = 0.0) -> nn.Module:
+def get_model(
+    name: str, num_classes: int, weights: str = "imagenet", *, drop_path: float = 0.0, partial_weights: bool = False
+) -> nn.Module:
     """A timm model in training mode, float32, on the CPU, with a classifier for `num_classes`.
 
     A new classifier (and all of a model without weights) is drawn from torch's global random state.
@@ -30,6 +32,7 @@ def get_model(name: str, num_classes: int, weights: str = "imagenet", *, drop_pa
         num_classes: number of logits.
         weights: imagenet, none, hf-hub:OWNER/NAME, or a local file or directory; see `resolve_weights`.
         drop_path: stochastic depth, the rate of the deepest block, in 0..1.
+        partial_weights: of a file or `hf-hub:`, take the tensors that fit and warn of the others.
 
     Raises:
         ConfigError: timm has no such model or tag, or the model has no stochastic depth.
@@ -38,19 +41,19 @@ def get_model(name: str, num_classes: int, weights: str = "imagenet", *, drop_pa
     source = resolve_weights(name, weights)
     if source.kind == "none":
         return _create(source.architecture, drop_path, num_classes=num_classes)
-    model = _create_started(source, num_classes, drop_path)
+    model = _create_started(source, num_classes, drop_path, partial_weights=partial_weights)
     logger.debug("%s starts from %s (%s)", source.architecture, source.location, source.licence or "licence unknown")
     if is_non_commercial(source.licence):
         logger.warning("%s is licensed %s: not for commercial use", source.location, source.licence)
     return model
 
 
-def _create_started(source: WeightsSource, num_classes: int, drop_path: float) -> nn.Module:
+def _create_started(source: WeightsSource, num_classes: int, drop_path: float, *, partial_weights: bool) -> nn.Module:
     state = _read(source)
     if source.kind == "hub" and not source.location.startswith(HUB_PREFIX):
         return _create_published(source.location, state, num_classes, drop_path)
     model = _create(source.architecture, drop_path, num_classes=num_classes)
-    load_state_dict(model, state, source.location)
+    load_state_dict(model, state, source.location, partial=partial_weights)
     return model
 
 

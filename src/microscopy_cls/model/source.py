@@ -21,7 +21,16 @@ Channels = tuple[float, float, float]
 
 HUB_PREFIX = "hf-hub:"
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_DIRECTORY_PATTERNS = ("model.safetensors", "*.safetensors", "pytorch_model.bin", "*.pth", "*.pt", "*.bin", "*.tar")
+_DIRECTORY_PATTERNS = (
+    "model.safetensors",
+    "*.safetensors",
+    "pytorch_model.bin",
+    "*.pth",
+    "*.pt",
+    "*.ckpt",
+    "*.bin",
+    "*.tar",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class WeightsSource:
         location: timm's NAME.TAG, hf-hub:OWNER/NAME, or the path of the file; empty for none.
         licence: as published with the weights; None where nothing is published.
         mean, std: per channel, of RGB pixels in 0..1, as these weights expect them; ImageNet's where nothing is said.
+            Where they expect one channel, its values thrice.
     """
 
     kind: Literal["none", "hub", "file"]
@@ -215,7 +225,8 @@ def _described(
 
 
 def _channels(location: str, values: Any) -> Channels:
-    if len(values) != 3:
-        raise WeightsError(f"{location}: expects images of {len(values)} channels; only 3 (RGB) are supported")
-    red, green, blue = (float(value) for value in values)
+    """As the first layer's kernels are repeated or cut to 3 channels where weights expect another number."""
+    if not isinstance(values, list | tuple) or not values:
+        raise WeightsError(f"{location}: its config.json should give mean and std as lists of numbers, one a channel")
+    red, green, blue = (float(values[channel % len(values)]) for channel in range(3))
     return red, green, blue

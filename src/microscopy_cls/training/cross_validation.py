@@ -164,7 +164,10 @@ class CrossValidation:
     def _network(self, fold: int, device: torch.device) -> torch.nn.Module:
         torch.manual_seed(self.config.runtime.seed * 1000 + fold)  # initial weights of the head, or of all layers
         model = self.config.model
-        network = get_model(model.name, len(self.images.classes), model.weights, drop_path=model.drop_path)
+        network = get_model(
+            model.name, len(self.images.classes), model.weights,
+            drop_path=model.drop_path, partial_weights=model.partial_weights,
+        )  # fmt: skip
         return network.to(device).to(memory_format=torch.channels_last)
 
     def _train_fold(self, fold: int, shown: tqdm[Any]) -> None:
