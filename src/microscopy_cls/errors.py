@@ -47,6 +47,10 @@ class BundleError(MicroscopyError):
     """A model bundle that cannot be written or read."""
 
 
+class ExportError(MicroscopyError):
+    """A portable model that does not answer as the bundle does."""
+
+
 class ExplanationError(MicroscopyError):
     """A network that does not show where it finds its evidence."""
 

@@ -17,7 +17,7 @@ from microscopy_cls.errors import BundleError, ConfigError, MissingDependencyErr
 from microscopy_cls.inference.engines import choice, choose_engine
 from microscopy_cls.inference.engines.on_torch import TorchEngine
 from microscopy_cls.inference.predictor import Predictor, choose_members, open_predictor
-from microscopy_cls.inference.views import views_of
+from microscopy_cls.inference.views import mirrors_of
 from microscopy_cls.model.bundle import read_bundle
 
 # Largest difference of a probability from torch in fp32: sums in another order, or products rounded to bf16.
@@ -149,7 +149,8 @@ def test_int8_of_a_bundle_that_cannot_be_written_is_made_elsewhere(
 
 @pytest.mark.parametrize(("preset", "num"), [("brightfield", 4), ("fluorescence", 4), ("xray", 1), ("ct", 1)])
 def test_views_are_those_that_the_modality_allows(preset: str, num: int) -> None:
-    assert len(views_of({"augment": {"preset": preset}})) == num
+    assert len(mirrors_of({"augment": {"preset": preset}}, tta=True)) == num
+    assert mirrors_of({"augment": {"preset": preset}}) == ((),)
 
 
 def test_several_models_are_averaged(bundle: Path, tmp_path: Path) -> None:

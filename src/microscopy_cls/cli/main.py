@@ -24,7 +24,10 @@ from microscopy_cls.system import environment
 environment.set_defaults()
 
 USAGE, SOME_FAILED, INTERRUPTED = 2, 3, 130
-CHATTY = ("accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "PIL", "tifffile", "timm", "urllib3")
+CHATTY = (
+    "accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "onnx_ir", "onnxscript", "PIL", "tifffile",
+    "timm", "urllib3",
+)  # fmt: skip
 Arguments = ParamSpec("Arguments")
 
 app = typer.Typer(
@@ -86,7 +89,7 @@ def options(
 
 def main() -> None:
     """Entry point."""
-    from microscopy_cls.cli import commands, compare, doctor, init  # noqa: F401  registers them
+    from microscopy_cls.cli import commands, compare, doctor, export, init  # noqa: F401  registers them
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask with it: save and go, like Ctrl-C
     app()

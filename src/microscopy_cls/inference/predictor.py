@@ -14,7 +14,7 @@ from microscopy_cls.dataset.cache import Reading
 from microscopy_cls.errors import BundleError, ConfigError
 from microscopy_cls.inference.engines import Engine, Outputs, open_engine
 from microscopy_cls.inference.rows import Judge
-from microscopy_cls.inference.views import View, views_of
+from microscopy_cls.inference.views import View, mirrors_of, views_of
 from microscopy_cls.model.bundle import BundleInfo, Member, known_of, read_bundle, scaling_of
 from microscopy_cls.model.doubt import Known, Scaling, softmax
 
@@ -109,10 +109,10 @@ def open_predictor(
     for folder in folders:
         info = read_bundle(folder)
         chosen = choose_members(info, members)
-        views = views_of(info.config) if tta or info.config.get("evaluate", {}).get("tta") else views_of({})
+        views = views_of(mirrors_of(info.config, tta=tta))
         ready = open_engine(folder, info, chosen, engine, precision)
         scalings = tuple(scaling_of(info, member) for member in chosen)
-        models.append(Model(info, chosen, ready, tuple(views), scalings, known_of(folder, info, chosen[0])))
+        models.append(Model(info, chosen, ready, views, scalings, known_of(folder, info, chosen[0])))
     return Predictor(models)
 
 

@@ -39,8 +39,8 @@ def load_graph(folder: Path, info: BundleInfo, member: Member) -> Graph:
     return Graph(load_member(folder, info, member), Normalise(settings.mean, settings.std)).eval()
 
 
-def exported(graph: Graph, size_px: int) -> torch.export.ExportedProgram:
-    """The graph without Python, for batches of any size."""
+def exported(graph: nn.Module, size_px: int) -> torch.export.ExportedProgram:
+    """A graph of uint8 `pixels` (b, size_px, size_px, 3) without Python, for batches of any size."""
     example = torch.zeros(EXAMPLE_BATCH, size_px, size_px, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with torch.no_grad(), warnings.catch_warnings():
@@ -57,13 +57,18 @@ def to_openvino(graph: torch.export.ExportedProgram, size_px: int) -> Any:
     return model
 
 
-def write_onnx(graph: Graph, size_px: int, path: Path) -> None:
-    """Write the graph as ONNX: input `pixels`, outputs `logits` and `features`, batches of any size."""
+def write_onnx(
+    graph: nn.Module, size_px: int, path: Path, names: tuple[str, ...] = ("pixels", "logits", "features")
+) -> None:
+    """Write a graph as ONNX for batches of any size; `names` are those of its input and its two outputs.
+
+    Weights of more than 1.5 GB go into a second file beside it: ONNX's format ends at 2 GB.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             exported(graph, size_px), (), path, dynamo=True, verbose=False, external_data=False,
-            input_names=["pixels"], output_names=["logits", "features"],
+            input_names=names[:1], output_names=names[1:], dynamic_shapes={"pixels": {0: "batch"}},
         )  # fmt: skip
 
 

@@ -24,9 +24,7 @@ class OnnxEngine:
     name, device, precision = "onnx", "cpu", "fp32"
 
     def __init__(self, folder: Path, info: BundleInfo, members: Sequence[Member], batch_size: int) -> None:
-        for library in ("onnxruntime", "onnx", "onnxscript"):
-            if importlib.util.find_spec(library) is None:
-                raise MissingDependencyError(library, "cpu", "The engine onnx")
+        require_onnx("The engine onnx")
         self.batch_size = batch_size
         self._sessions = [_session(folder, info, member) for member in members]
 
@@ -39,13 +37,29 @@ class OnnxEngine:
             yield Outputs(np.stack([logits[:num] for logits, _ in answers]), answers[0][1][:num])
 
 
-def _session(folder: Path, info: BundleInfo, member: Member) -> Any:
+def require_onnx(purpose: str) -> None:
+    """See to it that ONNX can be written and run.
+
+    Raises:
+        MissingDependencyError: a library for it is not installed; `purpose` begins the sentence.
+    """
+    for library in ("onnxruntime", "onnx", "onnxscript"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingDependencyError(library, "cpu", purpose)
+
+
+def open_session(path: Path) -> Any:
+    """An ONNX file as an `InferenceSession` on the CPU."""
     import onnxruntime  # noqa: TID251  an engine
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_cores()
     options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _session(folder: Path, info: BundleInfo, member: Member) -> Any:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "member.onnx")
         write_onnx(load_graph(folder, info, member), info.preprocessing.size_px, path)
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return open_session(path)
