@@ -186,7 +186,7 @@ def judged_leak(random: float, grouped: float, low: float) -> tuple[str, str]:
 def test_the_leakage_verdict_says_what_a_random_split_would_have_published() -> None:
     scores = "a nearest neighbour scores {:.3f} with random folds and {:.3f} with grouped ones."
     assert judged_leak(0.78, 0.77, -0.01) == (
-        "pass", "Groups give nothing away: " + scores.format(0.78, 0.77)
+        "pass", "A random split is not shown to flatter: " + scores.format(0.78, 0.77)
     )  # fmt: skip
     assert judged_leak(0.90, 0.85, 0.04) == (
         "pass",

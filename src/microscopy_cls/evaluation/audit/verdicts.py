@@ -55,7 +55,7 @@ def judge_leakage(found: Json) -> Verdict:
     inflation, random, grouped = leak["inflation"], leak["random"]["value"], leak["grouped"]["value"]
     measured = f"a nearest neighbour scores {random:.3f} with random folds and {grouped:.3f} with grouped ones"
     if inflation["ci_low"] < LEAKAGE_MARGIN:
-        return "pass", f"Groups give nothing away: {measured}."
+        return "pass", f"A random split is not shown to flatter: {measured}."
     would = f"a random split would have published {100 * inflation['value']:.1f} points more"
     if inflation["ci_low"] < LEAKAGE_SHARE * max(random - chance, 0):
         return "pass", f"The folds respect the groups; {would}: {measured}."
