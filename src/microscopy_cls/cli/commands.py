@@ -150,7 +150,9 @@ def classify(
     }
     found = find_inputs(inputs, sys.stdin)
     folders = [bundle_folder(name, uri) for name in model]
-    predictor = open_predictor(folders, engine=engine, precision=precision, members=members, tta=tta)
+    predictor = open_predictor(
+        folders, engine=engine, precision=precision, members=members, tta=tta, num_images=len(found)
+    )
     summary = run(Request(found, out, mpp, time_limit, overwrite, arguments), predictor)
     for line in summary.lines():
         typer.echo(line)

@@ -93,11 +93,18 @@ class Predictor:
 
 
 def open_predictor(
-    folders: Sequence[Path], *, engine: str = "auto", precision: str = "auto", members: str = "all", tta: bool = False
+    folders: Sequence[Path],
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    members: str = "all",
+    tta: bool = False,
+    num_images: int = 0,
 ) -> Predictor:
     """Load bundles.
 
     Args:
+        num_images: to be answered, where it is known: very many repay a compiler.
         tta: average over mirrored views; a bundle whose config sets `evaluate.tta` does it in any case.
         members: `all`, a number (the first so many folds), or the name of one, such as `fold_2`.
 
@@ -110,7 +117,7 @@ def open_predictor(
         info = read_bundle(folder)
         chosen = choose_members(info, members)
         views = views_of(mirrors_of(info.config, tta=tta))
-        ready = open_engine(folder, info, chosen, engine, precision)
+        ready = open_engine(folder, info, chosen, engine, precision, num_images)
         scalings = tuple(scaling_of(info, member) for member in chosen)
         models.append(Model(info, chosen, ready, views, scalings, known_of(folder, info, chosen[0])))
     return Predictor(models)
