@@ -16,7 +16,7 @@ from microscopy_cls.cli.main import app
 def test_export_says_how_far_from_torch_it_is_and_a_model_may_be_named_by_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, out = make_bundle(tmp_path / "bundle"), tmp_path / "out"
+    folder, out = make_bundle(tmp_path / "bundle", 1), tmp_path / "out"
     known = {("models:/tiny@champion", "sqlite:///other.db"): folder}
     monkeypatch.setattr("microscopy_cls.inference.classifier.bundle_dir_of", lambda *asked: known[asked])
     words = ["export", "-m", "models:/tiny@champion", "--uri", "sqlite:///other.db", "--format", "openvino"]
@@ -24,7 +24,7 @@ def test_export_says_how_far_from_torch_it_is_and_a_model_may_be_named_by_addres
     assert result.exit_code == 0, result.output
     assert re.fullmatch(
         r"largest difference from torch on 40 images: \S+ \(features: \S+ of the largest\); let through: 1e-04\n"
-        rf"model: {re.escape(str(out))}/model.xml \(2 members\)\nnote: {re.escape(str(out))}/README.md\n",
+        rf"model: {re.escape(str(out))}/model.xml \(1 member\)\nnote: {re.escape(str(out))}/README.md\n",
         result.stdout,
     )
     assert (out / "model.bin").is_file()
