@@ -57,7 +57,7 @@ def many_paths(axes: Axes) -> None:
 
 def grouped(axes: Axes) -> None:
     """ResNeXt's, as it is computed."""
-    axes.set_title("The same function: one grouped convolution", fontsize=10)
+    axes.set_title("The same as one grouped convolution", fontsize=10)
     texts = [f"{CHANNELS}, 1×1, 128", "128, 3×3, 128\nin 32 groups of 4", f"128, 1×1, {CHANNELS}"]
     column(axes, 4.2, 4.0, texts, top=8.05)
     joined(axes, [4.2])

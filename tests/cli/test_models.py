@@ -29,7 +29,7 @@ def test_objects_have_the_promised_keys_at_the_size_asked_for() -> None:
 def test_the_table_has_a_line_a_model_and_says_what_is_counted() -> None:
     answer = run("*resnext26ts")
     lines = answer.stdout.splitlines()
-    assert lines[0].split() == "at 224 px params M GFLOPs GMACs top-1 weights licence".split()
+    assert lines[0].split() == ["at", "224", "px", "params", "M", "GFLOPs", "GMACs", "top-1", "weights", "licence"]
     assert [line.split()[0] for line in lines[1:6]] == [
         "bat_resnext26ts", "eca_resnext26ts", "gcresnext26ts", "resnext26ts", "seresnext26ts",
     ]  # fmt: skip

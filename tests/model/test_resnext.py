@@ -116,7 +116,7 @@ def test_weights_of_the_same_shape_fill_a_network_of_ones_own_and_others_are_ref
     model = get_model("resnext50_32x4d", 3, str(tmp_path / "w.safetensors"), **SMALL)
     assert torch.equal(model.get_parameter("layer4.0.conv2.weight"), source.get_parameter("layer4.0.conv2.weight"))
     assert model.get_parameter("fc.weight").shape[0] == 3
-    with pytest.raises(WeightsError, match="does not fit the model.*another width or cardinality of the same family"):
+    with pytest.raises(WeightsError, match=r"does not fit the model.*another width or cardinality of the same family"):
         get_model("resnext50_32x4d", 3, str(tmp_path / "w.safetensors"), **(SMALL | {"cardinality": 4}))
 
 
@@ -132,7 +132,9 @@ def test_published_weights_are_refused_for_a_shape_of_ones_own() -> None:
 
 @pytest.mark.parametrize("name", ["resnext26ts", "cspresnext50", "legacy_seresnext50_32x4d", "resnet50", "test_vit"])
 def test_models_without_such_a_shape_are_told(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^model.layers: {name} has another shape, which they cannot change. Remove"):
+    with pytest.raises(
+        ConfigError, match=rf"^model.layers: {name} has another shape, which they cannot change. Remove"
+    ):
         get_model(name, 5, "none", layers=(1, 1, 1, 1))
 
 

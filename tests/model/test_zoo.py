@@ -74,9 +74,7 @@ def test_twice_the_side_is_four_times_the_work_but_for_the_classifier() -> None:
     assert large.num_flops - head == 4 * (small.num_flops - head)
 
 
-@pytest.mark.parametrize(
-    ("cardinality", "base_width"), [(1, 64), (2, 40), (4, 24), (8, 14), (32, 4)]
-)
+@pytest.mark.parametrize(("cardinality", "base_width"), [(1, 64), (2, 40), (4, 24), (8, 14), (32, 4)])
 def test_the_papers_ladder_of_cardinality_keeps_the_cost(cardinality: int, base_width: int) -> None:
     """Xie et al. 2017, table 2: about as many parameters and operations, whatever the cardinality."""
     cost = cost_of("resnext50_32x4d", 224, cardinality=cardinality, base_width=base_width)

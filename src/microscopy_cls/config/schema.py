@@ -103,7 +103,7 @@ class Model(Section):
     image_size_px: int = Field(224, ge=32, le=1024, description="side of the square input")
     resize: Resize = Field("stretch", description="to the square: stretch, pad (keeps proportions), crop (centre)")
     drop_path: Fraction = Field(0.0, description="stochastic depth")
-    layers: tuple[Positive, Positive, Positive, Positive] | None = Field(
+    layers: Annotated[tuple[Positive, ...], Field(min_length=4, max_length=4)] | None = Field(
         None, description="blocks of the four stages of a ResNeXt; null: as its name says"
     )
     cardinality: Positive | None = Field(

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from microscopy_cls.model import resnext  # noqa: F401  registers what timm lacks
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)  # noqa: SLF001  the base of all three
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _ACTIVATIONS = (nn.GELU, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, timm.layers.Sigmoid)
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
