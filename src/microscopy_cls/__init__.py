@@ -1,6 +1,7 @@
 """Image classifiers whose numbers you can believe.
 
-`load(MODEL)` opens a bundle for classification, `get_model` makes a network, `read_image` reads pixels from a file.
+`load(MODEL)` opens a bundle for classification, `list_models` names the networks there are, `get_model` makes one,
+`read_image` reads pixels from a file.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from microscopy_cls.images import read_image
     from microscopy_cls.inference.classifier import load
-    from microscopy_cls.model import get_model
+    from microscopy_cls.model import get_model, list_models
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "get_model", "load", "read_image"]
+__all__ = ["__version__", "get_model", "list_models", "load", "read_image"]
 
 _HOMES = {
     "get_model": "microscopy_cls.model",
+    "list_models": "microscopy_cls.model",
     "load": "microscopy_cls.inference.classifier",
     "read_image": "microscopy_cls.images",
 }

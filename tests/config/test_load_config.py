@@ -273,3 +273,17 @@ def test_yaml_that_is_no_mapping_is_refused(file: Path, text: str) -> None:
 def test_metadata_without_a_table_are_refused(file: Path) -> None:
     told = "data.metadata names columns of a table: give data.table too, or remove data.metadata"
     assert told in message_of(file, "name: cells\ndata: {root: raw, metadata: [scanner]}\n")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.layers=[1, 2]", "model.layers: Tuple should have at least 4 items after validation, not 2"),
+        ("model.layers=[1, 2, 3, 4, 5]", "model.layers: Tuple should have at most 4 items after validation"),
+        ("model.layers=[1, 2, 0, 4]", "model.layers: Input should be greater than or equal to 1 (given: 0)"),
+        ("model.cardinality=0", "model.cardinality: Input should be greater than or equal to 1 (given: 0)"),
+        ("model.base_width=wide", "model.base_width: Input should be a valid integer"),
+    ],
+)
+def test_a_shape_of_ones_own_is_four_stages_and_positive_numbers(file: Path, override: str, message: str) -> None:
+    assert message in message_of(file, SMALLEST, override)

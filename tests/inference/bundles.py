@@ -39,7 +39,7 @@ def make_bundle(
     files = {}
     for fold in range(num_members):
         torch.manual_seed(fold)
-        network = get_model(info["architecture"], len(info["classes"]), "none")
+        network = get_model(info["architecture"], len(info["classes"]), "none", **info.get("architecture_options", {}))
         _settle(network)
         files[fold] = folder.with_name(f"{folder.name}_{fold}.safetensors")
         save_weights(files[fold], network.state_dict())

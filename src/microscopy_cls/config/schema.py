@@ -6,10 +6,11 @@ Each `description` is the key's one documentation: `init` writes it beside the k
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Intensity = Literal["percentile", "full"] | tuple[float, float]
 Resize = Literal["stretch", "pad", "crop"]
@@ -103,6 +104,26 @@ class Model(Section):
     image_size_px: int = Field(224, ge=32, le=1024, description="side of the square input")
     resize: Resize = Field("stretch", description="to the square: stretch, pad (keeps proportions), crop (centre)")
     drop_path: Fraction = Field(0.0, description="stochastic depth")
+    layers: Annotated[tuple[Positive, ...], Field(min_length=4, max_length=4)] | None = Field(
+        None, description="blocks of the four stages of a ResNeXt; null: as its name says"
+    )
+    cardinality: Positive | None = Field(
+        None, description="parallel paths of a ResNeXt's blocks; null: as its name says"
+    )
+    base_width: Positive | None = Field(
+        None, description="channels of a path in a ResNeXt's first stage; null: as its name says"
+    )
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What makes a ResNeXt of one's own: those of layers, cardinality and base_width that are given."""
+        return self.model_dump(mode="json", include={"layers", "cardinality", "base_width"}, exclude_none=True)
+
+    @property
+    def title(self) -> str:
+        """The name, and where it does not say it all, the shape."""
+        given = ", ".join(f"{key} {value}" for key, value in self.shape.items())
+        return f"{self.name} ({given})" if given else self.name
 
 
 class Finetune(Section):

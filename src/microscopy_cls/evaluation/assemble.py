@@ -38,6 +38,7 @@ def assemble_bundle(
         "name": config.name,
         "classes": tuple(metrics["classes"]),
         "architecture": config.model.name,
+        "architecture_options": config.model.shape,
         "preprocessing": asdict(reading) | {"mean": weights.pop("mean"), "std": weights.pop("std")},
         "weights": weights,
         **doubt_of_bundle(doubt),

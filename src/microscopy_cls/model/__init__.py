@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microscopy_cls.model.create import get_model
+    from microscopy_cls.model.resnext import check_shape
     from microscopy_cls.model.source import WeightsSource, resolve_weights, weights_digest
+    from microscopy_cls.model.zoo import list_models
 
-__all__ = ["WeightsSource", "get_model", "resolve_weights", "weights_digest"]
+__all__ = ["WeightsSource", "check_shape", "get_model", "list_models", "resolve_weights", "weights_digest"]
 
-_HOMES = {"get_model": "create", "WeightsSource": "source", "resolve_weights": "source", "weights_digest": "source"}
+_HOMES = {
+    "WeightsSource": "source",
+    "check_shape": "resnext",
+    "get_model": "create",
+    "list_models": "zoo",
+    "resolve_weights": "source",
+    "weights_digest": "source",
+}
 
 
 def __getattr__(name: str) -> Any:

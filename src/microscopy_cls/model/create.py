@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import timm  # noqa: TID251  the model room's library
@@ -13,6 +13,7 @@ from torch import nn
 
 from microscopy_cls.errors import ConfigError, WeightsError
 from microscopy_cls.model.hub import cached_item
+from microscopy_cls.model.resnext import check_shape, shape_of
 from microscopy_cls.model.source import HUB_PREFIX, WeightsSource, resolve_weights, weights_path
 from microscopy_cls.model.state import load_state_dict, read_state_dict
 from microscopy_cls.model.tags import is_non_commercial
@@ -21,38 +22,58 @@ logger = logging.getLogger(__name__)
 
 
 def get_model(
-    name: str, num_classes: int, weights: str = "imagenet", *, drop_path: float = 0.0, partial_weights: bool = False
+    name: str,
+    num_classes: int = 1000,
+    weights: str = "imagenet",
+    *,
+    drop_path: float = 0.0,
+    layers: Sequence[int] | None = None,
+    cardinality: int | None = None,
+    base_width: int | None = None,
+    partial_weights: bool = False,
 ) -> nn.Module:
     """A timm model in training mode, float32, on the CPU, with a classifier for `num_classes`.
 
     A new classifier (and all of a model without weights) is drawn from torch's global random state.
 
     Args:
-        name: a timm model, or NAME.TAG for those published weights whatever their licence.
-        num_classes: number of logits.
+        name: a timm model, or NAME.TAG for those published weights whatever their licence; see `list_models`.
+        num_classes: number of logits; ImageNet's 1000 keep the published classifier.
         weights: imagenet, none, hf-hub:OWNER/NAME, or a local file or directory; see `resolve_weights`.
         drop_path: stochastic depth, the rate of the deepest block, in 0..1.
+        layers, cardinality, base_width: blocks of the four stages, paths of a block, channels of a path in the first
+            stage: a ResNeXt of one's own where they are given. The rest is as `name` says.
         partial_weights: of a file or `hf-hub:`, take the tensors that fit and warn of the others.
 
     Raises:
-        ConfigError: timm has no such model or tag, or the model has no stochastic depth.
+        ConfigError: timm has no such model or tag, the model has no stochastic depth, or its shape cannot be changed,
+            or not with such weights.
         WeightsError: the weights cannot be had, read or matched. Never falls back to a random start.
+
+    >>> import microscopy_cls as mc
+    >>> model = mc.get_model("resnext50_32x4d", num_classes=7, weights="none", cardinality=8, base_width=14)
+    >>> tuple(model.layer1[0].conv2.weight.shape), model.layer1[0].conv2.groups
+    ((112, 14, 3, 3), 8)
     """
+    shape = shape_of(layers, cardinality, base_width)
+    check_shape(name, weights, shape)
     source = resolve_weights(name, weights)
     if source.kind == "none":
-        return _create(source.architecture, drop_path, num_classes=num_classes)
-    model = _create_started(source, num_classes, drop_path, partial_weights=partial_weights)
+        return _create(source.architecture, drop_path, num_classes=num_classes, **shape)
+    model = _create_started(source, num_classes, drop_path, shape, partial_weights=partial_weights)
     logger.debug("%s starts from %s (%s)", source.architecture, source.location, source.licence or "licence unknown")
     if is_non_commercial(source.licence):
         logger.warning("%s is licensed %s: not for commercial use", source.location, source.licence)
     return model
 
 
-def _create_started(source: WeightsSource, num_classes: int, drop_path: float, *, partial_weights: bool) -> nn.Module:
+def _create_started(
+    source: WeightsSource, num_classes: int, drop_path: float, shape: Mapping[str, Any], *, partial_weights: bool
+) -> nn.Module:
     state = _read(source)
     if source.kind == "hub" and not source.location.startswith(HUB_PREFIX):
         return _create_published(source.location, state, num_classes, drop_path)
-    model = _create(source.architecture, drop_path, num_classes=num_classes)
+    model = _create(source.architecture, drop_path, num_classes=num_classes, **shape)
     load_state_dict(model, state, source.location, partial=partial_weights)
     return model
 

@@ -24,6 +24,6 @@ def load_member(folder: Path, info: BundleInfo, member: Member) -> nn.Module:
     Raises:
         BundleError: the weights file is missing or differs from the one that was written.
     """
-    network = get_model(info.architecture, len(info.classes), "none")
+    network = get_model(info.architecture, len(info.classes), "none", **info.architecture_options)
     network.load_state_dict(load_file(checked(folder, member.file, member.sha256)))
     return network.eval()

@@ -13,6 +13,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # noqa: TID25
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg  # noqa: TID251
 
 from microscopy_cls.errors import ConfigError, WeightsError
+from microscopy_cls.model import resnext  # noqa: F401  registers what timm lacks
 from microscopy_cls.model.hub import fetch_from_hub, fetch_url
 from microscopy_cls.model.tags import FREE_NEIGHBOURS, FREE_WEIGHTS, is_non_commercial
 from microscopy_cls.system.files import read_json, sha256_of_file

@@ -49,6 +49,7 @@ FREE_WEIGHTS: dict[str, FreeWeights | None] = {
     "resnext101_32x16d": None,
     "resnext101_32x32d": None,
     "resnext101_64x4d": FreeWeights("c1_in1k", _APACHE, 83.158, 288),
+    "resnext152_32x4d": None,
     "seresnext26d_32x4d": FreeWeights("bt_in1k", _APACHE, 78.826, 288),
     "seresnext26t_32x4d": FreeWeights("bt_in1k", _APACHE, 78.738, 288),
     "seresnext26ts": FreeWeights("ch_in1k", _APACHE, 78.292, 288),
@@ -68,6 +69,7 @@ FREE_NEIGHBOURS = {
     "ecaresnext50t_32x4d": "seresnext50_32x4d",
     "resnext101_32x16d": "resnext101_64x4d",
     "resnext101_32x32d": "resnext101_64x4d",
+    "resnext152_32x4d": "resnext101_32x4d",
 }
 
 # Words of licence identifiers: cc-by-nc-4.0, fair-noncommercial-research-license, apple-amlr (research), seer-license.

@@ -45,7 +45,7 @@ def _model(config: Config, inputs: Inputs) -> str:
     side, batch = config.model.image_size_px, inputs.run_state.get("batch_size")
     batches = f" in batches of {batch}" if batch else ""
     return (
-        f"A {config.model.name} was {started} on inputs of {side} × {side} pixels for {counted(tune.epochs, 'epoch')}"
+        f"A {config.model.title} was {started} on inputs of {side} × {side} pixels for {counted(tune.epochs, 'epoch')}"
         f"{batches} (AdamW, peak learning rate {tune.learning_rate:g} with cosine decay, "
         f"weight decay {tune.weight_decay:g}, label smoothing {tune.label_smoothing:g}, {config.augment.preset} "
         f"augmentation at strength {config.augment.strength:g}; seed {config.runtime.seed})."
@@ -116,7 +116,7 @@ def model_card(config: Config, inputs: Inputs, box: VerdictBox) -> list[tuple[st
     folds, side = int(inputs.metrics.get("num_folds") or config.folds.num), config.model.image_size_px
     licence = (inputs.run_state.get("weights") or {}).get("licence") or "not stated, or random weights"
     model = [
-        f"{config.model.name}, one member per fold ({folds}); input {side} × {side} pixels.",
+        f"{config.model.title}, one member per fold ({folds}); input {side} × {side} pixels.",
         f"Licence of the weights it started from: {licence}.",
     ]
     return [

@@ -22,7 +22,7 @@ from microscopy_cls.dataset.folds import split_validation
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import DataError
-from microscopy_cls.model import get_model, resolve_weights, weights_digest
+from microscopy_cls.model import check_shape, get_model, resolve_weights, weights_digest
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
@@ -77,6 +77,7 @@ class CrossValidation:
         self.images = Images.load(paths)
         self._check_folds()
         check_reading(paths.prepared, reading_of(config))
+        check_shape(config.model.name, config.model.weights, config.model.shape)
         self.source = resolve_weights(config.model.name, config.model.weights)
         self.hardware = choose_hardware(config.runtime.device, config.runtime.precision, config.runtime.workers)
         self.normalise = Normalise(self.source.mean, self.source.std)
@@ -98,7 +99,7 @@ class CrossValidation:
         folds = [fold for fold in wanted if not self._done_file(fold).is_file()]
         licence = self.source.licence or "licence unknown"
         start = f"from {self.source.location} ({licence})" if self.source.kind != "none" else "from random weights"
-        log.info("%s starts %s, %s, %s", self.source.architecture, start, self.state.device, self.state.precision)
+        log.info("%s starts %s, %s, %s", self.config.model.title, start, self.state.device, self.state.precision)
         with self.tracker:
             self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
             with bar("training", self._num_images_to_see(folds), shown=self.accelerator.is_main_process) as shown:
@@ -166,7 +167,7 @@ class CrossValidation:
         model = self.config.model
         network = get_model(
             model.name, len(self.images.classes), model.weights,
-            drop_path=model.drop_path, partial_weights=model.partial_weights,
+            drop_path=model.drop_path, partial_weights=model.partial_weights, **model.shape,
         )  # fmt: skip
         return network.to(device).to(memory_format=torch.channels_last)
 
