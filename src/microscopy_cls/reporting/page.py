@@ -156,6 +156,7 @@ def _audit(inputs: Inputs, album: Album) -> dict[str, Any]:
 def _records(config: Config, inputs: Inputs) -> dict[str, Any]:
     """How the run came about, and what it takes to repeat it."""
     return {
+        "probes": _probes(inputs.curves) if config.finetune.strategy == "probe" else [],
         "curves": _curves(inputs.curves),
         "num_curves": inputs.curves["fold"].nunique(),
         "validated": bool(inputs.curves["val_loss"].notna().any()),
@@ -191,6 +192,15 @@ def _binary(found: dict[str, Any] | None, labels: pd.Series) -> dict[str, Any] |
         "specificity": Estimate.read(found.get("specificity"), "percent"),
         "average_precision": Estimate.read(found.get("average_precision"), "decimal"),
     }
+
+
+def _probes(curves: pd.DataFrame) -> list[str]:
+    """A sentence a fold: what chose the head's penalty."""
+    return [
+        f"Fold {int(row.fold)}: penalty {row.penalty:g}; in inner folds loss {row.val_loss:.3f}, macro F1 "
+        f"{row.val_f1_macro:.3f}."
+        for row in curves.sort_values("fold").itertuples()
+    ]
 
 
 def _curves(curves: pd.DataFrame) -> list[Curve]:
