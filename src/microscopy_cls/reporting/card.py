@@ -18,11 +18,7 @@ STRATEGIES = {
     "gradual": ", unfrozen stage by stage from the classifier downwards,",
 }  # fmt: skip
 INTENDED = "Research: sorting images made and labelled as the training images were; a person looks at what is referred."
-NOT_STRATEGIES = {
-    "full": "", "head_then_full": ", beginning with the classifier of a linear probe,",
-    "gradual": ", unfrozen stage by stage from the classifier downwards,",
-}  # fmt: skip
-INTENDED = [
+NOT_INTENDED = [
     "Diagnosis, or any decision about a person. This is research software, no medical device.",
     "Images of another kind, instrument or preparation, before they were tested.",
 ]

@@ -196,10 +196,10 @@ def _binary(found: dict[str, Any] | None, labels: pd.Series) -> dict[str, Any] |
 
 def _probes(curves: pd.DataFrame) -> list[str]:
     """A sentence a fold: what chose the head's penalty."""
+    columns = (curves[name] for name in ("fold", "penalty", "val_loss", "val_f1_macro"))
     return [
-        f"Fold {int(row.fold)}: penalty {row.penalty:g}; in inner folds loss {row.val_loss:.3f}, macro F1 "
-        f"{row.val_f1_macro:.3f}."
-        for row in curves.sort_values("fold").itertuples()
+        f"Fold {fold}: penalty {penalty:g}; in inner folds loss {loss:.3f}, macro F1 {f1:.3f}."
+        for fold, penalty, loss, f1 in zip(*columns, strict=True)
     ]
 
 
