@@ -17,7 +17,8 @@ from microscopy_cls.model import get_model
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.hardware import choose_hardware
 from microscopy_cls.training.compute import largest_batch, make_accelerator, predict, to_device
-from microscopy_cls.training.member import FoldData, MemberTrainer
+from microscopy_cls.training.fold_data import FoldData
+from microscopy_cls.training.member import MemberTrainer
 
 SIZE_PX, NUM_IMAGES, NUM_CLASSES = 64, 96, 3
 

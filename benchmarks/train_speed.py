@@ -24,7 +24,8 @@ from microscopy_cls.model import get_model
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.hardware import Hardware, choose_hardware
 from microscopy_cls.training.compute import make_accelerator
-from microscopy_cls.training.member import FoldData, MemberTrainer
+from microscopy_cls.training.fold_data import FoldData
+from microscopy_cls.training.member import MemberTrainer
 
 NUM_CLASSES = 10
 WARM_UP_STEPS = 3

@@ -173,7 +173,12 @@ def test_all_unknown_keys_are_told_at_once(file: Path) -> None:
         ("model: {image_size_px: 2048}", "model.image_size_px: Input should be less than or equal to 1024"),
         ("model: {resize: squeeze}", "model.resize: Input should be 'stretch', 'pad' or 'crop' (given: 'squeeze')"),
         ("model: {drop_path: 1}", "model.drop_path: Input should be less than 1"),
-        ("finetune: {strategy: half}", "finetune.strategy: Input should be 'full' (given: 'half')"),
+        ("finetune: {strategy: half}", "finetune.strategy: Input should be 'full', 'probe', 'head_then_full'"),
+        ("finetune: {stage_epochs: 0}", "finetune.stage_epochs: Input should be greater than or equal to 1"),
+        ("finetune: {effective_beta: 1}", "finetune.effective_beta: Input should be less than 1"),
+        ("finetune: {logit_adjustment: -1}", "finetune.logit_adjustment: Input should be greater than or equal to 0"),
+        ("finetune: {sampling: even}", "finetune.sampling: Input should be 'none' or 'balanced'"),
+        ("finetune: {loss: hinge}", "finetune.loss: Input should be 'cross_entropy' or 'focal'"),
         ("finetune: {epochs: 0}", "finetune.epochs: Input should be greater than or equal to 1"),
         ("finetune: {epochs: 1.5}", "finetune.epochs: Input should be a valid integer"),
         ("finetune: {batch_size: 0}", "finetune.batch_size: Input should be greater than or equal to 1 (given: 0) or "),
@@ -183,7 +188,7 @@ def test_all_unknown_keys_are_told_at_once(file: Path) -> None:
         ("finetune: {weight_decay: .nan}", "finetune.weight_decay: Input should be"),
         ("finetune: {layer_decay: 1.1}", "finetune.layer_decay: Input should be less than or equal to 1"),
         ("finetune: {validation_fraction: 0.6}", "validation_fraction: Input should be less than or equal to 0.5"),
-        ("finetune: {class_weights: even}", "finetune.class_weights: Input should be 'none' or 'balanced'"),
+        ("finetune: {class_weights: even}", "class_weights: Input should be 'none', 'balanced' or 'effective'"),
         ("finetune: {patience: -1}", "finetune.patience: Input should be greater than or equal to 0"),
         ("augment: {preset: xrays}", "augment.preset: Input should be 'brightfield', 'fluorescence', 'xray', 'ct' or"),
         ("evaluate: {target_coverage: 1}", "evaluate.target_coverage: Input should be less than 1"),
@@ -200,6 +205,33 @@ def test_a_value_out_of_its_limits_is_refused_by_key(file: Path, text: str, mess
     assert told.startswith(f"{file}: ")
     assert message in told
     assert "pydantic" not in told
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("sampling: balanced, class_weights: effective", "sampling and class_weights each make up for rare classes"),
+        ("sampling: balanced, logit_adjustment: 1", "sampling and logit_adjustment each make up for rare classes"),
+        ("class_weights: balanced, logit_adjustment: 1", "together too much: keep one"),
+        ("loss: focal", "loss focal needs certain labels, to tell easy from hard: set label_smoothing to 0"),
+        ("loss: focal, label_smoothing: 0, mixup: 0.1, cutmix: 1", "set mixup, cutmix to 0"),
+        (
+            "strategy: probe, sampling: balanced",
+            "strategy probe knows no sampling: weigh rare classes by class_weights",
+        ),
+        ("strategy: probe, loss: focal, label_smoothing: 0", "strategy probe knows no loss"),
+        ("strategy: probe, logit_adjustment: 0.5", "strategy probe knows no logit_adjustment"),
+    ],
+)
+def test_keys_that_undo_or_ignore_each_other_are_refused(file: Path, keys: str, message: str) -> None:
+    told = message_of(file, f"{SMALLEST}finetune: {{{keys}}}")
+    assert f"{file}: finetune: " in told
+    assert message in told
+
+
+@pytest.mark.parametrize("keys", ["strategy: probe, class_weights: effective", "loss: focal, label_smoothing: 0"])
+def test_ways_of_balancing_go_with_what_knows_them(file: Path, keys: str) -> None:
+    load_text(file, f"{SMALLEST}finetune: {{{keys}}}")
 
 
 @pytest.mark.parametrize(

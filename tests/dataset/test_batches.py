@@ -195,3 +195,12 @@ def test_a_pass_that_was_left_early_leaks_nothing_into_the_next(batches: Batches
         next(left)
         rows, _ = stacked(either.plain(ROWS, 8))
         assert [row for batch in rows for row in batch] == ROWS.tolist()
+
+
+def test_a_row_that_stands_twice_is_augmented_otherwise_the_second_time(batches: Batches) -> None:
+    rows = np.array([3, 3, 3, 5], np.int64)
+    seen, pixels = stacked(batches.training(rows, 1, 4, SEED))
+    copies = pixels[np.array(seen[0]) == 3]
+    assert len({copy.tobytes() for copy in copies}) == 3
+    alone, lone = stacked(batches.training(np.array([3, 5], np.int64), 1, 2, SEED))
+    assert lone[alone[0].index(3)].tobytes() in {copy.tobytes() for copy in copies}

@@ -276,3 +276,27 @@ def test_each_image_is_shown_with_its_own_pixels(only_usable):
     np.save(paths.prepared / "pixels.npy", grey[usable] if only_usable else grey)
     inputs = read_inputs(paths)
     assert [inputs.pixels[row, 0, 0, 0] for row in inputs.usable["pixel_row"]] == list(np.flatnonzero(usable))
+
+
+def test_a_probe_is_told_as_one_and_no_epochs_are_claimed():
+    paths = experiment()
+    curves = pd.read_csv(paths.curves)
+    curves[curves["epoch"] == 0].assign(penalty=10.0, chosen=1).to_csv(paths.curves, index=False)
+    page = report(paths, config(finetune={"strategy": "probe"}))
+    for sentence in (
+        "classified by multinomial logistic regression with an L2 penalty (seed 0)",
+        "The penalty was chosen by inner folds of its training images, never on the fold reported",
+        "Each fold’s penalty was chosen by inner folds of its training images",
+        "Fold 2: penalty 10; in inner folds loss 0.500, macro F1 0.500.",
+    ):
+        assert sentence in page.shown
+    assert "20 epochs" not in page.shown.replace("epochs: 20", "")
+    assert "AdamW" not in page.shown
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [("head_then_full", "beginning with the classifier of a linear probe"), ("gradual", "stage by stage from the")],
+)
+def test_the_method_says_how_much_of_the_network_learned(strategy, words):
+    assert words in report(experiment(), config(finetune={"strategy": strategy})).shown

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,13 +18,18 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_tensors
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.prepare import prepare
 from microscopy_cls.errors import DataError, TrainingError
+from microscopy_cls.model import get_model
+from microscopy_cls.model.members import save_weights
 from microscopy_cls.tracking import NullTracker
 from microscopy_cls.training import member as member_module
-from microscopy_cls.training.cross_validation import CrossValidation, Images
+from microscopy_cls.training.compute import predict
+from microscopy_cls.training.cross_validation import CrossValidation
+from microscopy_cls.training.fold_data import FoldData, Images
 from microscopy_cls.training.run_state import load_state, require_finished
 
 
@@ -93,9 +99,18 @@ def test_the_same_seed_gives_the_same_answer(paths: Paths) -> None:
     pd.testing.assert_frame_equal(first, train(config(), paths, restart=True))
 
 
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5}, {"validation_fraction": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 0.5},
+        {"validation_fraction": 0},
+        {"strategy": "head_then_full", "class_weights": "effective"},
+        {"strategy": "gradual", "freeze_batch_norm": True, "sampling": "balanced"},
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_table(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch, options: dict[str, float]
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:
     settings = config(epochs=3, **options)
     whole = train(settings, paths)
@@ -145,9 +160,6 @@ def test_another_config_or_manifest_starts_anew_and_says_what_changed(
 
 
 def test_another_weights_file_starts_anew(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
-    from microscopy_cls.model import get_model
-    from microscopy_cls.model.members import save_weights
-
     for seed in (0, 1):
         torch.manual_seed(seed)
         save_weights(Path("start.safetensors"), get_model("test_resnet", 2, "none").state_dict())
@@ -254,8 +266,9 @@ def test_after_kill_9_the_same_command_ends_with_the_same_table(paths: Paths) ->
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model_together(paths: Paths) -> None:
-    settings = config(batch_size=2, ema_decay=0.9).model_dump(mode="json")
+@pytest.mark.parametrize("strategy", ["full", "gradual"])
+def test_two_processes_train_one_model_together(paths: Paths, strategy: str) -> None:
+    settings = config(batch_size=2, ema_decay=0.9, strategy=strategy).model_dump(mode="json")
     Path("tiny.yaml").write_text(json.dumps(settings))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launcher, "-m", "microscopy_cls", "train", "-c", "tiny.yaml"]
@@ -283,3 +296,137 @@ def test_a_torn_checkpoint_starts_its_fold_over(
     with caplog.at_level(logging.WARNING):
         pd.testing.assert_frame_equal(whole, train(config(), paths), check_exact=True)
     assert "fold_0: its checkpoint is damaged, so this fold starts over" in caplog.text
+
+
+# Strategies
+
+
+@pytest.fixture
+def start(paths: Paths) -> dict[str, torch.Tensor]:
+    """Weights that a network starts from, kept in start.safetensors."""
+    torch.manual_seed(0)
+    weights = get_model("test_resnet", 2, "none").state_dict()
+    save_weights(Path("start.safetensors"), weights)
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+
+
+def started(**finetune: object) -> Config:
+    values = config(**finetune).model_dump(mode="json")
+    values["model"]["weights"] = "start.safetensors"
+    return Config.model_validate(values)
+
+
+def member_of(paths: Paths, fold: int) -> dict[str, torch.Tensor]:
+    return load_tensors(paths.members / f"fold_{fold}.safetensors")
+
+
+def differing(member: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> set[str]:
+    return {name.split(".")[0] for name, tensor in start.items() if not torch.equal(member[name], tensor)}
+
+
+def test_a_probe_changes_nothing_but_the_head(paths: Paths, start: dict[str, torch.Tensor]) -> None:
+    train(started(strategy="probe"), paths)
+    first, second = member_of(paths, 0), member_of(paths, 1)
+    assert not differing(first, start)
+    assert not differing(second, start)
+    assert not torch.equal(first["fc.weight"], second["fc.weight"])
+
+
+def test_the_members_of_a_probe_answer_as_its_table_says(paths: Paths, start: dict[str, torch.Tensor]) -> None:
+    table = train(started(strategy="probe"), paths)
+    logits = load_file(paths.runs / "oof_logits.safetensors")["logits"]
+    cross = CrossValidation(started(strategy="probe"), paths, NullTracker())
+    for fold in range(2):
+        rows = np.flatnonzero(table["fold"] == fold)
+        network = get_model("test_resnet", 2, "none")
+        network.load_state_dict(member_of(paths, fold))
+        answers = predict(network, cross.normalise, cross.batches.plain(rows, 4), cross.accelerator)
+        np.testing.assert_allclose(answers.logits, logits[rows], rtol=1e-3, atol=1e-4)
+
+
+def test_a_probe_that_was_stopped_goes_on_with_the_features_that_it_had(
+    paths: Paths, start: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = started(strategy="probe")
+    whole = train(settings, paths)
+    computed = []
+    features, finish = CrossValidation._features, CrossValidation._finish_fold
+
+    def counted(self: CrossValidation, rows: np.ndarray) -> np.ndarray:
+        computed.append(len(rows))
+        return features(self, rows)
+
+    def failing(self: CrossValidation, data: FoldData, *rest: Any) -> None:
+        if data.fold == 1:
+            raise KeyboardInterrupt
+        finish(self, data, *rest)
+
+    monkeypatch.setattr(CrossValidation, "_features", counted)
+    with monkeypatch.context() as patched:
+        patched.setattr(CrossValidation, "_finish_fold", failing)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, paths, restart=True)
+    pd.testing.assert_frame_equal(whole, train(settings, paths), check_exact=True)
+    assert computed == [36], "once, for the images of all folds"
+    assert not (paths.runs / "features.safetensors").exists(), "they are not kept once all folds are done"
+
+
+def test_torn_features_are_computed_again(paths: Paths, start: dict[str, torch.Tensor]) -> None:
+    settings = started(strategy="probe")
+    whole = train(settings, paths)
+    cross = CrossValidation(settings, paths, NullTracker(), restart=True)
+    cross.frozen.path.write_bytes(b"torn")
+    pd.testing.assert_frame_equal(whole, cross.run(), check_exact=True)
+
+
+def test_a_probe_tells_one_epoch_whose_validation_is_by_inner_folds(
+    paths: Paths, start: dict[str, torch.Tensor]
+) -> None:
+    train(started(strategy="probe"), paths)
+    curves = pd.read_csv(paths.curves)
+    assert list(curves["epoch"]) == [0, 0]
+    assert (curves["chosen"] == 1).all()
+    assert curves[["train_loss", "val_loss", "val_f1_macro", "penalty"]].notna().all(axis=None)
+
+
+def test_the_full_training_that_follows_a_head_starts_at_the_probe(
+    paths: Paths, start: dict[str, torch.Tensor]
+) -> None:
+    probe = train(started(strategy="probe"), paths)
+    still = {"epochs": 1, "validation_fraction": 0, "learning_rate": 1e-12, "min_learning_rate": 0}
+    started_there = train(started(strategy="head_then_full", freeze_batch_norm=True, **still), paths)
+    np.testing.assert_allclose(started_there["prob_dark"], probe["prob_dark"], atol=1e-3)
+
+
+def test_gradual_training_reaches_a_stage_more_after_each_share_of_epochs(
+    paths: Paths, start: dict[str, torch.Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings: dict[str, Any] = {"strategy": "gradual", "validation_fraction": 0, "epochs": 4, "stage_epochs": 2}
+    with caplog.at_level(logging.WARNING):
+        train(started(**settings), paths)
+    assert differing(member_of(paths, 0), start) == {"layer4"}
+    assert "fold 0: 4 epochs reach 2 of the 6 stages; the others stay as they came" in caplog.text
+    caplog.clear()
+    train(started(**settings | {"epochs": 6, "stage_epochs": 1}), paths)
+    assert differing(member_of(paths, 0), start) == {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}
+    assert "stages" not in caplog.text
+
+
+@pytest.mark.parametrize("strategy", ["probe", "head_then_full", "gradual"])
+def test_building_on_random_weights_is_told(paths: Paths, caplog: pytest.LogCaptureFixture, strategy: str) -> None:
+    with caplog.at_level(logging.WARNING):
+        train(config(strategy=strategy, epochs=1), paths)
+    assert f"finetune.strategy {strategy} builds on pretrained weights, but these are random ones" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampling": "balanced"},
+        {"class_weights": "effective"},
+        {"loss": "focal", "label_smoothing": 0},
+        {"logit_adjustment": 1, "mixup": 0.2},
+    ],
+)
+def test_each_way_of_balancing_trains(paths: Paths, options: dict[str, object]) -> None:
+    assert len(train(config(epochs=1, **options), paths)) == 36

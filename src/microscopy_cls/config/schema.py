@@ -17,6 +17,8 @@ Resize = Literal["stretch", "pad", "crop"]
 Preset = Literal["brightfield", "fluorescence", "xray", "ct", "none"]
 SlideRule = Literal["mean", "top_k", "majority"]
 Precision = Literal["auto", "fp32", "bf16"]
+Strategy = Literal["full", "probe", "head_then_full", "gradual"]
+ClassWeights = Literal["none", "balanced", "effective"]
 
 
 class Section(BaseModel):
@@ -129,7 +131,16 @@ class Model(Section):
 class Finetune(Section):
     """How the network is trained on each fold."""
 
-    strategy: Literal["full"] = Field("full", description="full: all layers, later ones faster (layer_decay)")
+    strategy: Strategy = Field(
+        "full",
+        description="full: all layers, later ones faster (layer_decay); probe: logistic regression on features of the "
+        "frozen network, of the keys below only class_weights counts; head_then_full: the probe's head, then all "
+        "layers; gradual: from the classifier downwards, stage by stage",
+    )
+    stage_epochs: int = Field(1, ge=1, description="gradual: epochs until the next stage below is trained too")
+    freeze_batch_norm: bool = Field(
+        False, description="keep the batch norms' statistics as they come: for small batches and images like theirs"
+    )
     epochs: int = Field(20, ge=1, description="passes over the training images")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="images a step, or auto")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the cosine schedule, at the head")
@@ -140,13 +151,61 @@ class Finetune(Section):
     label_smoothing: Fraction = Field(0.1, description="label smoothing")
     mixup: float = Field(0.0, ge=0, description="mixup's alpha; 0 is off")
     cutmix: float = Field(0.0, ge=0, description="CutMix's alpha; 0 is off")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: loss by inverse frequency")
+    sampling: Literal["none", "balanced"] = Field(
+        "none", description="balanced: each class equally often in an epoch, rare images repeated"
+    )
+    class_weights: ClassWeights = Field(
+        "none", description="of the loss; balanced: by inverse frequency; effective: by effective number of images"
+    )
+    effective_beta: Fraction = Field(
+        0.999, description="effective: 1 / (1 - beta) images of a class are as good as any number of them"
+    )
+    loss: Literal["cross_entropy", "focal"] = Field(
+        "cross_entropy", description="focal: images that are easy by now count less"
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="focal: how much less; 0 is cross-entropy")
+    logit_adjustment: float = Field(
+        0.0,
+        ge=0,
+        description="margin for rare classes, times the log of their frequency; 1 is in theory best, 0 is off",
+    )
     clip_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0 is off")
     ema_decay: Fraction = Field(0.0, description="exponential moving average of weights; 0 is off")
     validation_fraction: float = Field(
         0.15, ge=0, le=0.5, description="part of the training groups that chooses the epoch; 0: the last epoch is taken"
     )
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")
+
+    @model_validator(mode="after")
+    def _balances_once(self) -> Finetune:
+        used = {
+            "sampling": self.sampling != "none",
+            "class_weights": self.class_weights != "none",
+            "logit_adjustment": self.logit_adjustment > 0,
+        }
+        chosen = [key for key, is_used in used.items() if is_used]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} each make up for rare classes, together too much: keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _focuses_on_hard_targets(self) -> Finetune:
+        blurring = [key for key in ("label_smoothing", "mixup", "cutmix") if getattr(self, key)]
+        if self.loss == "focal" and blurring:
+            raise ValueError(f"loss focal needs certain labels, to tell easy from hard: set {', '.join(blurring)} to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_the_probe(self) -> Finetune:
+        ignored = {
+            "sampling": self.sampling != "none",
+            "loss": self.loss != "cross_entropy",
+            "logit_adjustment": self.logit_adjustment > 0,
+        }
+        chosen = [key for key, is_used in ignored.items() if is_used]
+        if self.strategy == "probe" and chosen:
+            raise ValueError(f"strategy probe knows no {' or '.join(chosen)}: weigh rare classes by class_weights")
+        return self
 
 
 class Augment(Section):

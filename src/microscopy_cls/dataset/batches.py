@@ -20,10 +20,11 @@ from microscopy_cls.dataset.augment import Augmenter, item_seed
 from microscopy_cls.dataset.cache import open_pixels
 
 AS_IT_IS = -1  # the epoch that stands for no augmentation
+BETWEEN_COPIES = 1_000_000  # epochs; no training has so many, so a copy is augmented as in no epoch of its own
 
 
 class Item(NamedTuple):
-    """One image of one epoch: its row in the cache."""
+    """One image of one epoch: its row in the cache, and the epoch that seeds its augmentation."""
 
     row: int
     epoch: int
@@ -105,22 +106,34 @@ class Batches:
     ) -> Iterator[Batch]:
         """`rows` in the epoch's order, augmented; the images left over from whole batches wait for another epoch.
 
-        With fewer rows than a batch, all of them are one batch. `share` is (index, number) of the processes that
+        With fewer rows than a batch, all of them are one batch. A row that stands there twice is augmented otherwise
+        the second time. `share` is (index, number) of the processes that
         train together: each gets another part of the same order.
         """
         index, number = share
         order = np.random.default_rng([seed, epoch]).permutation(np.sort(rows))
         num_batches = max(1, len(order) // (batch_size * number))
-        return self._pass(order[: num_batches * batch_size * number][index::number], epoch, batch_size)
+        epochs = epoch + BETWEEN_COPIES * _num_before(order)
+        chosen = slice(index, num_batches * batch_size * number, number)
+        return self._pass(order[chosen], epochs[chosen], batch_size)
 
     def plain(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
         """`rows` in their order, without augmentation; the last batch may be smaller."""
-        return self._pass(rows, AS_IT_IS, batch_size)
+        return self._pass(rows, np.full(len(rows), AS_IT_IS), batch_size)
 
-    def _pass(self, rows: NDArray[np.int64], epoch: int, batch_size: int) -> Iterator[Batch]:
-        items = [Item(int(row), epoch) for row in rows]
+    def _pass(self, rows: NDArray[np.int64], epochs: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+        items = [Item(int(row), int(epoch)) for row, epoch in zip(rows, epochs, strict=True)]
         self._schedule.batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
         return iter(self._loader)
+
+
+def _num_before(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each row stands before itself, (n,)."""
+    order = np.argsort(rows, kind="stable")
+    _, first, inverse = np.unique(rows[order], return_index=True, return_inverse=True)
+    before = np.empty(len(rows), np.int64)
+    before[order] = np.arange(len(rows)) - first[inverse]
+    return before
 
 
 def _as_collated(batch: Batch) -> Batch:

@@ -71,6 +71,22 @@ def split_validation(labels: Names, groups: Names, fraction: float, seed: int) -
     )
 
 
+def inner_folds(labels: Names, groups: Names, num: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Divide training images, whole groups, to choose a setting by.
+
+    Args:
+        labels, groups: a str a row, shape (n,), in an order that does not change (sorted by image id).
+        num: of parts; fewer where classes have too few groups.
+        seed: another seed divides otherwise.
+
+    Returns:
+        Rows to learn from, which hold every class, and rows to try on, a pair a part; none where no part can be spared.
+    """
+    num = min(num, max(_groups_per_class(labels, groups).values()))
+    parts = _splits(labels, groups, num, seed) if num > 1 else []
+    return [(train, held) for train, held in parts if len(held) and set(labels[train]) == set(labels)]
+
+
 def _splits(labels: Names, groups: Names, num: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """scikit-learn's splitter on integer codes; where each image is its own group the plain one is exact."""
     _, codes = np.unique(labels.astype(str), return_inverse=True)

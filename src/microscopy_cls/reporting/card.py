@@ -13,6 +13,10 @@ from microscopy_cls.reporting.verdict import VerdictBox
 
 NAMED_VERSIONS = ("microscopy-cls", "python", "torch", "timm", "scikit-learn")
 NUM_NAMED = 20  # classes that the card lists
+STRATEGIES = {
+    "full": "", "head_then_full": ", beginning with the classifier of a linear probe,",
+    "gradual": ", unfrozen stage by stage from the classifier downwards,",
+}  # fmt: skip
 INTENDED = "Research: sorting images made and labelled as the training images were; a person looks at what is referred."
 NOT_INTENDED = [
     "Diagnosis, or any decision about a person. This is research software, no medical device.",
@@ -43,10 +47,16 @@ def _model(config: Config, inputs: Inputs) -> str:
     start = weights.get("tag") or weights.get("location") or config.model.weights
     started = "trained from random weights" if config.model.weights == "none" else f"fine-tuned from {start} weights"
     side, batch = config.model.image_size_px, inputs.run_state.get("batch_size")
+    if tune.strategy == "probe":
+        frozen = "random weights" if config.model.weights == "none" else f"{start} weights"
+        return (
+            f"Features of a {config.model.title} with {frozen}, left as they are, on inputs of {side} × {side} pixels "
+            f"were classified by multinomial logistic regression with an L2 penalty (seed {config.runtime.seed})."
+        )
     batches = f" in batches of {batch}" if batch else ""
     return (
         f"A {config.model.title} was {started} on inputs of {side} × {side} pixels for {counted(tune.epochs, 'epoch')}"
-        f"{batches} (AdamW, peak learning rate {tune.learning_rate:g} with cosine decay, "
+        f"{STRATEGIES[tune.strategy]}{batches} (AdamW, peak learning rate {tune.learning_rate:g} with cosine decay, "
         f"weight decay {tune.weight_decay:g}, label smoothing {tune.label_smoothing:g}, {config.augment.preset} "
         f"augmentation at strength {config.augment.strength:g}; seed {config.runtime.seed})."
     )
@@ -59,10 +69,13 @@ def _protocol(config: Config, inputs: Inputs) -> str:
     own_copy = "copy of it" if config.folds.group_near_duplicates else "exact copy of it"
     unit = "image of its group" if inputs.grouped else own_copy
     chosen = f"on {100 * fraction:g}{PERCENT} of its training images" if fraction else "beforehand"
+    setting = "number of epochs"
+    if config.finetune.strategy == "probe":
+        setting, chosen = "penalty", "by inner folds of its training images"
     return (
         f"Performance was estimated by stratified {folds}-fold cross-validation with {apart}: each image was predicted "
         f"once, by a model that had seen no {unit}. "
-        f"The number of epochs was chosen {chosen}, never on the fold reported."
+        f"The {setting} was chosen {chosen}, never on the fold reported."
     )
 
 

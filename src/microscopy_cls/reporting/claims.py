@@ -103,7 +103,9 @@ def _grouping(inputs: Inputs) -> Claim:
 
 def _choice(config: Config) -> Claim:
     fraction, epochs = config.finetune.validation_fraction, counted(config.finetune.epochs, "epoch")
-    if fraction:
+    if config.finetune.strategy == "probe":
+        how = "Each fold’s penalty was chosen by inner folds of its training images, not on the fold that is reported."
+    elif fraction:
         part = f"{100 * fraction:g}{PERCENT} of its training images"
         how = f"Each fold’s epoch was chosen on {part}, not on the fold that is reported."
     else:

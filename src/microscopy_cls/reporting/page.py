@@ -156,6 +156,7 @@ def _audit(inputs: Inputs, album: Album) -> dict[str, Any]:
 def _records(config: Config, inputs: Inputs) -> dict[str, Any]:
     """How the run came about, and what it takes to repeat it."""
     return {
+        "probes": _probes(inputs.curves) if config.finetune.strategy == "probe" else [],
         "curves": _curves(inputs.curves),
         "num_curves": inputs.curves["fold"].nunique(),
         "validated": bool(inputs.curves["val_loss"].notna().any()),
@@ -191,6 +192,15 @@ def _binary(found: dict[str, Any] | None, labels: pd.Series) -> dict[str, Any] |
         "specificity": Estimate.read(found.get("specificity"), "percent"),
         "average_precision": Estimate.read(found.get("average_precision"), "decimal"),
     }
+
+
+def _probes(curves: pd.DataFrame) -> list[str]:
+    """A sentence a fold: what chose the head's penalty."""
+    columns = (curves[name] for name in ("fold", "penalty", "val_loss", "val_f1_macro"))
+    return [
+        f"Fold {fold}: penalty {penalty:g}; in inner folds loss {loss:.3f}, macro F1 {f1:.3f}."
+        for fold, penalty, loss, f1 in zip(*columns, strict=True)
+    ]
 
 
 def _curves(curves: pd.DataFrame) -> list[Curve]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,13 +27,21 @@ class Predictions:
     features: NDArray[np.float32]
 
 
-def make_accelerator(hardware: Hardware) -> Accelerator:
-    """Accelerate's handle on device, mixed precision and, under torchrun, the other processes."""
+def make_accelerator(hardware: Hardware, *, layers_held: bool = False) -> Accelerator:
+    """Accelerate's handle on device, mixed precision and, under torchrun, the other processes.
+
+    Args:
+        layers_held: some layers get no gradients for some steps, for which the other processes would wait.
+    """
     if hardware.is_cuda and "LOCAL_RANK" not in os.environ:
         torch.cuda.set_device(torch.device(hardware.device).index or 0)
     torch.set_num_threads(hardware.num_threads)
     AcceleratorState._reset_state()  # a second experiment in one process may want another precision
-    return Accelerator(mixed_precision="bf16" if hardware.precision == "bf16" else "no", cpu=hardware.device == "cpu")
+    return Accelerator(
+        mixed_precision="bf16" if hardware.precision == "bf16" else "no",
+        cpu=hardware.device == "cpu",
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=layers_held)],
+    )
 
 
 def to_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

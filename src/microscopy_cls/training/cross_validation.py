@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from tqdm import tqdm
 from microscopy_cls.config import Config, Paths, to_yaml
 from microscopy_cls.dataset.batches import Batches, CachedImages
 from microscopy_cls.dataset.cache import check_reading
-from microscopy_cls.dataset.folds import split_validation
-from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest
+from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import DataError
 from microscopy_cls.model import check_shape, get_model, resolve_weights, weights_digest
@@ -27,42 +26,22 @@ from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
-from microscopy_cls.system.progress import bar
+from microscopy_cls.system.progress import bar, progress
 from microscopy_cls.tracking import NullTracker, Tracker
-from microscopy_cls.training.compute import largest_batch, make_accelerator, predict
-from microscopy_cls.training.member import EpochRow, FoldData, MemberTrainer
+from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
+from microscopy_cls.training.fold_data import FoldData, Images, Rows
+from microscopy_cls.training.frozen import FrozenNetwork
+from microscopy_cls.training.member import MemberTrainer
 from microscopy_cls.training.oof import assemble, save_fold
+from microscopy_cls.training.probe import Probe, write_head
 from microscopy_cls.training.run_state import RunState, begin, identity_of, load_state, save_state
+from microscopy_cls.training.scores import EpochRow
+from microscopy_cls.training.telling import Telling
 
 MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
-NOT_CURVES = {"fold", "epoch"}
 MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Images:
-    """The prepared images: the manifest (row i = row i of the cache), class names and a class index a row."""
-
-    manifest: pd.DataFrame
-    classes: list[str]
-    labels: NDArray[np.int64]
-
-    @classmethod
-    def load(cls, paths: Paths) -> Images:
-        """Read what `prepare` wrote."""
-        manifest = read_manifest(paths.manifest)
-        classes = class_names(manifest)
-        return cls(manifest, classes, pd.Categorical(manifest["label"], categories=classes).codes.astype(np.int64))
-
-    def fold(self, fold: int, validation_fraction: float, seed: int) -> FoldData:
-        """The rows of one fold; the validation part is drawn, whole groups, from the other folds alone."""
-        folds = self.manifest["fold"].to_numpy()
-        rows = np.flatnonzero((folds >= 0) & (folds != fold))
-        names = self.manifest.loc[rows, ["label", "split_group"]].to_numpy(dtype=object)
-        chosen = split_validation(names[:, 0], names[:, 1], validation_fraction, seed + fold)
-        return FoldData(fold, rows[~chosen], rows[chosen], np.flatnonzero(folds == fold))
 
 
 class CrossValidation:
@@ -88,6 +67,8 @@ class CrossValidation:
         augment, seed = config.augment, config.runtime.seed
         cached = CachedImages(paths.prepared, image_ids, augment.preset, seed, strength=augment.strength)
         self.batches = Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
+        kept = paths.runs / "features.safetensors"
+        self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator)
 
     def run(self, only: int | None = None) -> pd.DataFrame | None:
         """Train the folds that are not done, or only one of them.
@@ -100,6 +81,9 @@ class CrossValidation:
         licence = self.source.licence or "licence unknown"
         start = f"from {self.source.location} ({licence})" if self.source.kind != "none" else "from random weights"
         log.info("%s starts %s, %s, %s", self.config.model.title, start, self.state.device, self.state.precision)
+        strategy = self.config.finetune.strategy
+        if self.source.kind == "none" and strategy != "full":
+            log.warning("finetune.strategy %s builds on pretrained weights, but these are random ones", strategy)
         with self.tracker:
             self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
             with bar("training", self._num_images_to_see(folds), shown=self.accelerator.is_main_process) as shown:
@@ -139,7 +123,7 @@ class CrossValidation:
         )
         if earlier is not None and not restart and earlier.fingerprint == wanted.fingerprint:
             self.hardware = replace(self.hardware, precision=earlier.precision, num_threads=earlier.num_threads)
-        accelerator = make_accelerator(self.hardware)
+        accelerator = make_accelerator(self.hardware, layers_held=self.config.finetune.strategy == "gradual")
         fresh = False
         if accelerator.is_main_process:
             state, fresh = begin(self.paths.runs, wanted, restart)
@@ -163,7 +147,9 @@ class CrossValidation:
         return largest_batch(network, normalise, self.config.model.image_size_px, start, accelerator)
 
     def _network(self, fold: int, device: torch.device) -> torch.nn.Module:
-        torch.manual_seed(self.config.runtime.seed * 1000 + fold)  # initial weights of the head, or of all layers
+        """What a fold starts from; the same for all folds where they share its features, random weights included."""
+        shared = self.config.finetune.strategy in {"probe", "head_then_full"}
+        torch.manual_seed(self.config.runtime.seed * 1000 + (0 if shared else fold))  # of the head, or of all layers
         model = self.config.model
         network = get_model(
             model.name, len(self.images.classes), model.weights,
@@ -171,49 +157,74 @@ class CrossValidation:
         )  # fmt: skip
         return network.to(device).to(memory_format=torch.channels_last)
 
+    def _features(self, rows: Rows) -> NDArray[np.float32]:
+        """Of images as they are, by the network that the folds start from, (n, d)."""
+        batch_size = self.state.batch_size
+        batches = self.batches.plain(rows, batch_size)
+        shown = progress(batches, "features of the frozen network", -(-len(rows) // batch_size), unit="batch")
+        return predict(self._network(0, self.accelerator.device), self.normalise, shown, self.accelerator).features
+
     def _train_fold(self, fold: int, shown: tqdm[Any]) -> None:
+        settings, aloud = self.config.finetune, self.accelerator.is_main_process
+        with self.tracker.fold(fold) as tracked:
+            telling = Telling(fold, self.config.folds.num, settings.epochs, tracked, shown, aloud=aloud)
+            (self._probe_fold if settings.strategy == "probe" else self._fine_tune_fold)(fold, telling)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.free_memory()
+
+    def _probe_fold(self, fold: int, telling: Telling) -> None:
+        """A new head on the frozen network. Inner folds choose its penalty, so no image is put aside for that."""
+        started = time.perf_counter()
+        data = self.images.fold(fold, 0, self.config.folds.seed)
+        network, head = self._network(fold, self.accelerator.device), self._fit_head(data)
+        write_head(network, head)
+        row = self.frozen.row(data, head)
+        telling.probe(row)
+        telling.images(len(data.test))
+        if self.accelerator.is_main_process:
+            features = self.frozen.features[data.test]
+            self._finish_fold(data, network, [row], 0, Predictions(head.logits(features), features), started)
+
+    def _fit_head(self, data: FoldData) -> Probe:
+        return self.frozen.fit(data.train, self.config.finetune, self.config.runtime.seed + data.fold)
+
+    def _fine_tune_fold(self, fold: int, telling: Telling) -> None:
+        started = time.perf_counter()
         settings, seed = self.config.finetune, self.config.runtime.seed + fold
         data = self.images.fold(fold, settings.validation_fraction, self.config.folds.seed)
         network = self._network(fold, self.accelerator.device)
+        if settings.strategy == "head_then_full":
+            write_head(network, self._fit_head(data))
         trainer = MemberTrainer(
             network, self.normalise, data, self.images.labels, len(self.images.classes), self.batches, settings,
             self.state.batch_size, seed, self._folder(fold), self.accelerator,
         )  # fmt: skip
         trainer.restore()
-        with self.tracker.fold(fold) as tracked:
+        done = trainer.progress
+        telling.going_on(done.history, done.epoch * len(data.train))
+        started -= done.seconds
+        chosen = trainer.run(telling.epoch, telling.images)
+        if self.accelerator.is_main_process:
+            batches = self.batches.plain(data.test, self.state.batch_size)
+            predictions = predict(chosen, self.normalise, batches, self.accelerator)  # for the first and only time
+            self._finish_fold(data, chosen, done.history, done.chosen, predictions, started)
 
-            def track(row: EpochRow) -> None:
-                curves = {name: value for name, value in row.items() if name not in NOT_CURVES and np.isfinite(value)}
-                tracked.log(curves, int(row["epoch"]))
-
-            def on_epoch(row: EpochRow) -> None:
-                track(row)
-                self._tell(row)
-
-            for row in trainer.progress.history:  # the store may have missed them
-                track(row)
-            if trainer.progress.epoch:
-                log.info("%s: going on after epoch %d", self._counted(fold), trainer.progress.epoch)
-                self._advance(shown, trainer.progress.epoch * len(data.train), fold)
-            chosen = trainer.run(on_epoch, lambda num: self._advance(shown, num, fold))
-            if self.accelerator.is_main_process:
-                self._finish_fold(data, chosen, trainer)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.free_memory()
-
-    def _finish_fold(self, data: FoldData, chosen: torch.nn.Module, trainer: MemberTrainer) -> None:
-        """Keep the member, predict its fold for the first and only time, and drop the checkpoints."""
-        started = time.perf_counter()
-        batches = self.batches.plain(data.test, self.state.batch_size)
-        predictions = predict(chosen, self.normalise, batches, self.accelerator)
-        member = self.paths.members / f"fold_{data.fold}.safetensors"
-        with atomic_path(member) as temporary:
-            save_weights(temporary, chosen.state_dict())
-        history = pd.DataFrame(trainer.progress.history).astype({"fold": int, "epoch": int})
-        chosen_epoch = trainer.progress.chosen
-        write_csv(self._folder(data.fold) / "curves.csv", history.assign(chosen=(history["epoch"] == chosen_epoch) * 1))
-        seconds = trainer.progress.seconds + time.perf_counter() - started
-        self.state = replace(self.state, fold_seconds=self.state.fold_seconds | {str(data.fold): round(seconds, 1)})
+    def _finish_fold(
+        self,
+        data: FoldData,
+        network: torch.nn.Module,
+        history: list[EpochRow],
+        chosen_epoch: int,
+        predictions: Predictions,
+        started: float,
+    ) -> None:
+        """Keep the member and what it said of its fold, and drop the checkpoints."""
+        with atomic_path(self.paths.members / f"fold_{data.fold}.safetensors") as temporary:
+            save_weights(temporary, network.state_dict())
+        curves = pd.DataFrame(history).astype({"fold": int, "epoch": int})
+        write_csv(self._folder(data.fold) / "curves.csv", curves.assign(chosen=(curves["epoch"] == chosen_epoch) * 1))
+        seconds = {str(data.fold): round(time.perf_counter() - started, 1)}
+        self.state = replace(self.state, fold_seconds=self.state.fold_seconds | seconds)
         save_state(self.paths.runs, self.state)
         save_fold(self._done_file(data.fold), data.test, predictions)
         for checkpoint in self._folder(data.fold).glob("ch*.safetensors"):
@@ -228,6 +239,7 @@ class CrossValidation:
         table = assemble(files, self.images.manifest, self.images.classes, self.paths.runs)
         self.state = replace(self.state, finished=True)
         save_state(self.paths.runs, self.state)
+        self.frozen.path.unlink(missing_ok=True)
         return table
 
     def _folder(self, fold: int) -> Path:
@@ -249,25 +261,9 @@ class CrossValidation:
         }
 
     def _num_images_to_see(self, folds: list[int]) -> int:
+        if self.config.finetune.strategy == "probe":
+            return int(self.images.manifest["fold"].isin(folds).sum())
         sizes = [
             (self.images.manifest["fold"] >= 0).sum() - (self.images.manifest["fold"] == fold).sum() for fold in folds
         ]
         return int(sum(sizes) * (1 - self.config.finetune.validation_fraction)) * self.config.finetune.epochs
-
-    def _advance(self, shown: tqdm[Any], num_images: int, fold: int) -> None:
-        shown.set_description(self._counted(fold), refresh=False)
-        shown.update(num_images)
-
-    def _counted(self, fold: int) -> str:
-        """Its number, as files and tables have it, and how far that is."""
-        return f"fold {fold} ({fold + 1} of {self.config.folds.num})"
-
-    def _tell(self, row: EpochRow) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        validated = "" if np.isnan(row["val_loss"]) else f", validation F1 {row['val_f1_macro']:.3f}"
-        log.info(
-            "%s, epoch %d/%d: loss %.3f%s, %.0f images/s",
-            self._counted(int(row["fold"])), int(row["epoch"]) + 1, self.config.finetune.epochs,
-            row["train_loss"], validated, row["images_per_second"],
-        )  # fmt: skip

@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from sklearn.metrics import accuracy_score, f1_score, log_loss
 from timm.utils import ModelEmaV3  # noqa: TID251  training uses timm's parts
 from torch import nn
 
@@ -31,22 +30,16 @@ from microscopy_cls.training.checkpoint import (
     save_checkpoint,
 )
 from microscopy_cls.training.compute import predict, to_device
-from microscopy_cls.training.optim import make_loss, make_mixup, make_optimizer, make_schedule
+from microscopy_cls.training.fold_data import FoldData, Rows
+from microscopy_cls.training.loss import make_loss
+from microscopy_cls.training.optim import make_mixup, make_optimizer, make_schedule
+from microscopy_cls.training.sampling import balanced
+from microscopy_cls.training.scores import EpochRow, validation_scores
+from microscopy_cls.training.stages import hold_statistics, stage_names, train_top
 
-EpochRow = dict[str, float]
 STEPS_BETWEEN_CHECKS = 50  # reading the loss makes a GPU wait; so many steps at most are wasted after it went wrong
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """Rows of the pixel cache, each int64 (n,): trained on, choosing the epoch, and tested once at the end."""
-
-    fold: int
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
 
 
 @dataclass
@@ -101,6 +94,7 @@ class MemberTrainer:
         self.labels = labels
         self.device_labels = torch.from_numpy(labels).to(accelerator.device)
         self.loss = make_loss(labels[data.train], num_classes, settings).to(accelerator.device)
+        self.stages = self._stages() if settings.strategy == "gradual" else None
         self.mixup = make_mixup(settings, num_classes)
         self.average = ModelEmaV3(network, decay=settings.ema_decay, use_warmup=True) if settings.ema_decay else None
         self.wrapped, self.optimizer = accelerator.prepare(network, make_optimizer(network, settings))
@@ -160,10 +154,10 @@ class MemberTrainer:
 
     def _train(self, epoch: int, on_images: Callable[[int], None]) -> float:
         """One pass over the training images; returns the mean loss of its steps."""
-        self.wrapped.train()
+        self._prepare_layers(epoch)
         losses: list[torch.Tensor] = []
         share = self.accelerator.process_index, self.accelerator.num_processes
-        batches = self.batches.training(self.data.train, epoch, self.batch_size, self.seed, share)
+        batches = self.batches.training(self._rows(epoch), epoch, self.batch_size, self.seed, share)
         for step, batch in enumerate(to_device(batches, self.accelerator.device)):
             images, targets = self.normalise(batch.pixels), self.device_labels[batch.rows]
             if self.mixup is not None and len(images) % 2 == 0:
@@ -185,6 +179,27 @@ class MemberTrainer:
             on_images(len(batch.rows) * self.accelerator.num_processes)
         return self._check_finite(losses, epoch)
 
+    def _stages(self) -> list[list[str]]:
+        stages, epochs = stage_names(self.network), self.settings.epochs
+        reached = 1 + (epochs - 1) // self.settings.stage_epochs
+        if reached < len(stages):
+            log.warning(
+                "fold %d: %d epochs reach %d of the %d stages; the others stay as they came", self.data.fold, epochs,
+                reached, len(stages),
+            )  # fmt: skip
+        return stages
+
+    def _prepare_layers(self, epoch: int) -> None:
+        """Set which layers train in this epoch: it follows from the epoch alone, so there is nothing to save."""
+        if self.stages is not None:
+            train_top(self.network, self.stages, 1 + epoch // self.settings.stage_epochs)
+        self.wrapped.train()
+        hold_statistics(self.network, everywhere=self.settings.freeze_batch_norm)
+
+    def _rows(self, epoch: int) -> Rows:
+        train = self.data.train
+        return balanced(train, self.labels[train], self.seed, epoch) if self.settings.sampling == "balanced" else train
+
     def _check_finite(self, losses: list[torch.Tensor], epoch: int) -> float:
         values = torch.stack(losses).cpu()
         bad = (~torch.isfinite(values)).nonzero()
@@ -196,17 +211,12 @@ class MemberTrainer:
         return float(values.mean())
 
     def _validate(self) -> EpochRow:
-        if len(self.data.validation) == 0:
-            return {"val_loss": math.nan, "val_accuracy": math.nan, "val_f1_macro": math.nan}
-        batches = self.batches.plain(self.data.validation, self.batch_size)
+        rows = self.data.validation
+        if len(rows) == 0:
+            return validation_scores(np.empty((0, 0), np.float32), rows)
+        batches = self.batches.plain(rows, self.batch_size)
         logits = predict(self.candidate, self.normalise, batches, self.accelerator).logits
-        probs = torch.from_numpy(logits).double().softmax(1).numpy()
-        truth, predicted = self.labels[self.data.validation], probs.argmax(1)
-        return {
-            "val_loss": float(log_loss(truth, probs, labels=range(probs.shape[1]))),
-            "val_accuracy": float(accuracy_score(truth, predicted)),
-            "val_f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-        }
+        return validation_scores(logits, self.labels[rows])
 
     def _save(self) -> None:
         """Write the chosen weights if they are new, then the checkpoint that names them, then drop older ones."""

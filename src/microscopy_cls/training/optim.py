@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.data import Mixup  # noqa: TID251  training uses timm's parts
 from timm.optim import create_optimizer_v2  # noqa: TID251
 from timm.scheduler import CosineLRScheduler  # noqa: TID251
@@ -46,12 +44,3 @@ def make_mixup(settings: Finetune, num_classes: int) -> Mixup | None:
     if settings.mixup == 0 and settings.cutmix == 0:
         return None
     return Mixup(settings.mixup, settings.cutmix, label_smoothing=0.0, num_classes=num_classes)
-
-
-def make_loss(labels: NDArray[np.int64], num_classes: int, settings: Finetune) -> nn.CrossEntropyLoss:
-    """Cross-entropy on indices or, after mixup, on probabilities; class weights have mean 1 over the images."""
-    weight = None
-    if settings.class_weights == "balanced":
-        counts = np.bincount(labels, minlength=num_classes)
-        weight = torch.tensor(len(labels) / (num_classes * np.maximum(counts, 1)), dtype=torch.float32)
-    return nn.CrossEntropyLoss(weight=weight, label_smoothing=settings.label_smoothing)

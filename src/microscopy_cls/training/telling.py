@@ -1,0 +1,66 @@
+"""What is told of one fold while it trains: to the log, to the progress bar, to the tracker."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from microscopy_cls.tracking.tracker import FoldLog
+from microscopy_cls.training.scores import EpochRow
+
+NOT_CURVES = {"fold", "epoch"}
+
+log = logging.getLogger(__name__)
+
+
+class Telling:
+    """Of one fold.
+
+    Args:
+        fold: its number; `num_folds` and `num_epochs` say how far that is.
+        tracked: the tracker's log of it.
+        shown: the bar of all folds, in images.
+        aloud: only the main process of several speaks.
+    """
+
+    def __init__(
+        self, fold: int, num_folds: int, num_epochs: int, tracked: FoldLog, shown: tqdm[Any], *, aloud: bool
+    ) -> None:
+        self.name = f"fold {fold} ({fold + 1} of {num_folds})"  # its number, as files and tables have it
+        self._num_epochs, self._tracked, self._shown, self._aloud = num_epochs, tracked, shown, aloud
+
+    def images(self, num: int) -> None:
+        """So many images more are done."""
+        self._shown.set_description(self.name, refresh=False)
+        self._shown.update(num)
+
+    def going_on(self, history: list[EpochRow], num_images: int) -> None:
+        """Epochs that an earlier command did: the tracker's store may have missed them."""
+        for row in history:
+            self._track(row)
+        if history:
+            log.info("%s: going on after epoch %d", self.name, len(history))
+            self.images(num_images)
+
+    def epoch(self, row: EpochRow) -> None:
+        """A finished epoch."""
+        self._track(row)
+        validated = "" if np.isnan(row["val_loss"]) else f", validation F1 {row['val_f1_macro']:.3f}"
+        if self._aloud:
+            log.info(
+                "%s, epoch %d/%d: loss %.3f%s, %.0f images/s", self.name, int(row["epoch"]) + 1, self._num_epochs,
+                row["train_loss"], validated, row["images_per_second"],
+            )  # fmt: skip
+
+    def probe(self, row: EpochRow) -> None:
+        """A fitted head."""
+        self._track(row)
+        if self._aloud:
+            log.info("%s: penalty %g, F1 in inner folds %.3f", self.name, row["penalty"], row["val_f1_macro"])
+
+    def _track(self, row: EpochRow) -> None:
+        curves = {name: value for name, value in row.items() if name not in NOT_CURVES and np.isfinite(value)}
+        self._tracked.log(curves, int(row["epoch"]))
