@@ -394,7 +394,7 @@ def test_the_full_training_that_follows_a_head_starts_at_the_probe(
 ) -> None:
     probe = train(started(strategy="probe"), paths)
     still = {"epochs": 1, "validation_fraction": 0, "learning_rate": 1e-12, "min_learning_rate": 0}
-    started_there = train(started(strategy="head_then_full", freeze_batch_norm=True, **still), paths)
+    started_there = train(started(strategy="head_then_full", **still), paths)
     np.testing.assert_allclose(started_there["prob_dark"], probe["prob_dark"], atol=1e-3)
 
 

@@ -139,7 +139,7 @@ class Finetune(Section):
     )
     stage_epochs: int = Field(1, ge=1, description="gradual: epochs until the next stage below is trained too")
     freeze_batch_norm: bool = Field(
-        False, description="keep the batch norms' statistics as they come: for small batches and images like theirs"
+        False, description="keep the batch norms' statistics as they came, as head_then_full always does"
     )
     epochs: int = Field(20, ge=1, description="passes over the training images")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="images a step, or auto")
