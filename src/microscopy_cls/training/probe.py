@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from microscopy_cls.dataset.folds import Names, inner_folds
@@ -127,7 +128,8 @@ def _fit(
 ) -> tuple[Array, Array]:
     """Weight (classes, d) and bias (classes,) under a penalty."""
     model.set_params(C=1 / strength, max_iter=MAX_STEPS)
-    with warnings.catch_warnings():
+    # Products this small cost threads more than they gain: 31 s a fold of 640 images on two threads, 5 s on one.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is a little more penalty
         model.fit(columns, labels, sample_weight=counts)
     weight, bias = model.coef_, model.intercept_
