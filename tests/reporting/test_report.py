@@ -20,11 +20,6 @@ SECTIONS = ["verdict", "result", "data", "classes", "confusion", "roc", "example
 HOSTILE_CLASSES = ("<script>alert(1)</script>", "$x_1$ & \"y\" 'z'", "café 藻 \u202egpj", "n" * 300)
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def tiny_page(tmp_path_factory):
     """The page of the plain experiment, drawn once."""

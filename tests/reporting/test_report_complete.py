@@ -10,7 +10,7 @@ from experiment import complete, config, experiment, figure, report, write_compl
 from safetensors.numpy import load_file, save_file
 
 from microscopy_cls.errors import DataError
-from microscopy_cls.reporting import gallery, write_report
+from microscopy_cls.reporting import abstain, gallery, write_report
 from microscopy_cls.reporting.abstain import referral
 from microscopy_cls.reporting.montage import MAX_NUM_BYTES
 from microscopy_cls.reporting.numbers import Estimate
@@ -23,11 +23,6 @@ SECTIONS = [
     "set-aside", "method", "card", "reproduce",
 ]  # fmt: skip
 HOSTILE_CLASSES = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "{{ 7 * 7 }}")
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -370,3 +365,9 @@ def test_a_large_page_stays_below_three_megabytes_beside_its_pictures_and_these_
     assert sum(map(len, pictures)) < MAX_NUM_BYTES < 12e6
     assert len(page.all("li")) < 1200
     assert "2,988 more clusters in the audit file." in page.shown
+
+
+@pytest.mark.parametrize(("blank", "warned"), [(0.75, True), (0.95, False), (None, False)])
+def test_a_model_that_confuses_easy_strangers_is_not_to_be_relied_on(blank, warned):
+    metrics = {"novelty": {"method": "mahalanobis", "auroc": {"noise": 0.99, "blank": blank}}}
+    assert abstain.novelty(metrics).unreliable is warned

@@ -42,7 +42,7 @@ def cross_fitted_sets(held_out: HeldOut, fit: Fit, target: float) -> NDArray[np.
     """Which classes each image's set holds, (n, classes), by the scaling and the thresholds that the other folds give.
 
     Both are fitted on the same images: the scaling has so few parameters that the coverage of five runs on real images
-    moved by less than 0.005, and a fit within the other folds would be that of a folds times as many.
+    moved by less than 0.006, and fits nested within the other folds would cost as many times more as there are folds.
     """
     sets = np.zeros(held_out.logits.shape, bool)
     for fold in np.unique(held_out.folds):

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from microscopy_cls.reporting.numbers import Estimate, finite, named, shown
 from microscopy_cls.reporting.svg import BLUE, ORANGE, RULE, STYLE, inches, inline_svg
 
+RELIABLE_AUROC = 0.95  # of drawn noise, blank fields and text, which no useful sense of novelty confuses
 MATERIALS = {"noise": "random noise", "blank": "blank fields", "text": "pages of text"}
 
 
@@ -59,6 +60,11 @@ class Novelty:
     kept: str
     false_alarms: Estimate
     auroc: list[tuple[str, float | None]]
+
+    @property
+    def unreliable(self) -> bool:
+        """Whether some strangers are not told apart, easy as they are."""
+        return any(value is not None and value < RELIABLE_AUROC for _, value in self.auroc)
 
 
 def referral(metrics: Mapping[str, Any]) -> Referral | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from microscopy_cls.errors import DataError
+from microscopy_cls.model.doubt import softmax
 from microscopy_cls.system.files import atomic_path, write_parquet
 from microscopy_cls.training.compute import Predictions
 
@@ -55,14 +56,7 @@ def assemble(fold_files: list[Path], manifest: pd.DataFrame, classes: list[str],
 
 def oof_table(images: pd.DataFrame, logits: NDArray[np.float32], classes: list[str]) -> pd.DataFrame:
     """Probabilities (softmax in double precision) and the likeliest class, a row an image."""
-    probs = softmax(logits)
+    probs = softmax(logits.astype(np.float64))
     table = images[["image_id", "fold", "label"]].reset_index(drop=True)
     table["predicted"] = np.array(classes, dtype=object)[probs.argmax(1)]
     return table.join(pd.DataFrame(probs, columns=[f"prob_{name}" for name in classes]))
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities from logits, shape (n, classes)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probs: NDArray[np.float64] = shifted / shifted.sum(axis=1, keepdims=True)
-    return probs

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from microscopy_cls.training.oof import softmax
+from microscopy_cls.model.doubt import softmax
 
 EpochRow = dict[str, float]
 
@@ -22,7 +22,7 @@ def validation_scores(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> 
     """
     if len(truth) == 0:
         return {"val_loss": math.nan, "val_accuracy": math.nan, "val_f1_macro": math.nan}
-    probs = softmax(logits)
+    probs = softmax(logits.astype(np.float64))
     predicted = probs.argmax(1)
     return {
         "val_loss": float(log_loss(truth, probs, labels=range(probs.shape[1]))),

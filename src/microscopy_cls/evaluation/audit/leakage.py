@@ -17,7 +17,7 @@ from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.system.progress import progress
 
 NUM_SEEDS = 5  # divisions that are averaged
-MAX_IMAGES = 10_000  # neighbours cost the square of it: ten seconds on two cores
+MAX_IMAGES = 10_000  # neighbours cost the square of it: ten seconds on two cores, by extrapolation from 5,000
 MIN_GROUPS = 50  # of a large set: none of them may be more than this part of the images
 BLOCK = 500  # images whose distances are held at a time
 
