@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from microscopy_cls.images.appearance import NUM_NUMBERS
 from microscopy_cls.model import get_model
 from microscopy_cls.model.bundle import write_bundle
-from microscopy_cls.model.doubt import Known
+from microscopy_cls.model.doubt import Experience, Known, Usual
 from microscopy_cls.model.graph import add_openvino
 from microscopy_cls.model.members import save_weights
 
@@ -32,7 +33,12 @@ INFO: dict[str, Any] = {
 
 
 def make_bundle(
-    folder: Path, num_members: int = 2, *, graphs: bool = False, known: dict[int, Known] | None = None, **changes: Any
+    folder: Path,
+    num_members: int = 2,
+    *,
+    graphs: bool = False,
+    experience: dict[int, Experience] | None = None,
+    **changes: Any,
 ) -> Path:
     """Write a bundle into `folder`; `changes` are fields of its description."""
     info = INFO | changes
@@ -44,16 +50,19 @@ def make_bundle(
         files[fold] = folder.with_name(f"{folder.name}_{fold}.safetensors")
         save_weights(files[fold], network.state_dict())
     inputs = {"pixels": squares(40, seed=7), "folds": np.arange(40) % num_members}
-    write_bundle(folder, info, files, inputs, known=known, **({"add_graphs": add_openvino} if graphs else {}))
+    write_bundle(folder, info, files, inputs, experience=experience, **({"add_graphs": add_openvino} if graphs else {}))
     return folder
 
 
-def some_known(num_members: int, threshold: float = 0.9) -> dict[int, Known]:
-    """What members know where it does not matter what: random directions."""
+def some_experience(num_members: int, threshold: float = 0.9) -> dict[int, Experience]:
+    """What members have seen where it does not matter what: random directions, and looks that flag nothing."""
     dim = get_model(INFO["architecture"], 2, "none").num_features + 1
     rng = np.random.default_rng(0)
+    usual = Usual(np.zeros(NUM_NUMBERS), np.eye(NUM_NUMBERS), 1e3)
     return {
-        fold: Known(0.9 * np.linalg.qr(rng.normal(size=(dim, dim // 4)))[0].T.astype(np.float32), 1.0, threshold)
+        fold: Experience(
+            Known(0.9 * np.linalg.qr(rng.normal(size=(dim, dim // 4)))[0].T.astype(np.float32), 1.0, threshold), usual
+        )
         for fold in range(num_members)
     }
 

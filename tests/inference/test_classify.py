@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from filelock import FileLock
 from PIL import Image
-from tests.inference.bundles import make_bundle, some_known, squares
+from tests.inference.bundles import make_bundle, some_experience, squares
 
 from microscopy_cls.errors import DataError
 from microscopy_cls.inference.batch.classify import Request, Summary, classify
@@ -31,7 +31,7 @@ from microscopy_cls.inference.predictor import Predictor, open_predictor
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     conformal = {"target_coverage": 0.9, "thresholds": (0.45, 0.48)}
     folder = tmp_path_factory.mktemp("models") / "bundle"
-    return make_bundle(folder, 1, graphs=True, known=some_known(1), conformal=conformal)
+    return make_bundle(folder, 1, graphs=True, experience=some_experience(1), conformal=conformal)
 
 
 @pytest.fixture(scope="module")

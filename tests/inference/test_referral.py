@@ -15,14 +15,16 @@ from tests.inference.bundles import make_bundle, squares
 
 import microscopy_cls as mc
 from microscopy_cls.evaluation.novelty import fit_known
+from microscopy_cls.evaluation.usual import fit_usual
+from microscopy_cls.images.appearance import appearances
 from microscopy_cls.inference.batch.classify import Request, Summary, classify
 from microscopy_cls.inference.batch.inputs import find_inputs
 from microscopy_cls.inference.predictor import Predictor, open_predictor
 from microscopy_cls.inference.pyfunc import ServedClassifier
 from microscopy_cls.inference.rows import Judge
 from microscopy_cls.model.answers import member_answers
-from microscopy_cls.model.bundle import known_of, read_bundle
-from microscopy_cls.model.doubt import Known
+from microscopy_cls.model.bundle import experience_of, read_bundle
+from microscopy_cls.model.doubt import Experience
 
 CONFORMAL = {"target_coverage": 0.9, "thresholds": (0.45, 0.48)}
 
@@ -34,10 +36,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = make_bundle(folder / "plain")
     info, images = read_bundle(plain), squares(60)
     groups = np.arange(60).astype(str).astype(object)
-    known: dict[int, Known] = {}
+    usual, _ = fit_usual(appearances(images), groups, 0.99, seed=0)
+    seen: dict[int, Experience] = {}
     for member in info.members:
-        known[member.fold], _ = fit_known(member_answers(plain, info, member, images)[1], groups, seed=0)
-    return make_bundle(folder / "bundle", known=known, conformal=CONFORMAL, graphs=True)
+        known, _ = fit_known(member_answers(plain, info, member, images)[1], groups, seed=0)
+        seen[member.fold] = Experience(known, usual)
+    return make_bundle(folder / "bundle", experience=seen, conformal=CONFORMAL, graphs=True)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,12 @@ def test_what_is_like_the_known_images_is_no_novelty(predictor: Predictor) -> No
     assert (predictor.run_all(squares(40, seed=5)).novelty < 1).mean() > 0.9
 
 
+def test_an_image_that_looks_like_none_is_a_novelty_whatever_its_features(predictor: Predictor) -> None:
+    stripes = np.zeros((1, *squares(1).shape[1:]), np.uint8)
+    stripes[:, ::2] = 255
+    assert (predictor.run_all(np.concatenate([stripes, np.full_like(stripes, 128)])).novelty >= 1).all()
+
+
 def test_a_novelty_does_not_depend_on_the_neighbours_to_the_last_bit(predictor: Predictor) -> None:
     images = squares(20)
     whole = predictor.run_all(images).novelty
@@ -100,9 +110,9 @@ def test_novelty_is_that_of_the_first_member_in_use_and_the_first_view(
     bundle: Path, members: str, fold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info, images = read_bundle(bundle), squares(3)
-    known = known_of(bundle, info, info.members[fold])
-    assert known is not None
-    expected = known.novelty(member_answers(bundle, info, info.members[fold], images)[1])
+    seen = experience_of(bundle, info, info.members[fold])
+    assert seen is not None
+    expected = seen.novelty(member_answers(bundle, info, info.members[fold], images)[1], appearances(images))
     found = open_predictor([bundle], engine="openvino", precision="fp32", members=members, tta=True).run_all(images)
     np.testing.assert_allclose(found.novelty, expected, rtol=1e-3)
 

@@ -11,8 +11,8 @@ import pytest
 from tests.inference.bundles import make_bundle
 
 from microscopy_cls.errors import BundleError
-from microscopy_cls.model.bundle import known_of, read_bundle, scaling_of
-from microscopy_cls.model.doubt import Known, Scaling, distance, points, prediction_sets, softmax
+from microscopy_cls.model.bundle import experience_of, read_bundle, scaling_of
+from microscopy_cls.model.doubt import Experience, Known, Scaling, Usual, distance, points, prediction_sets, softmax
 
 VECTOR = {
     "method": "vector", "temperatures": (0.5, 2.0), "scales": ((1.0, 2.0), (3.0, 1.0)),
@@ -79,27 +79,49 @@ def test_the_bundle_gives_each_member_its_own_scaling(tmp_path: Path) -> None:
     np.testing.assert_allclose(scaling_of(info, info.members[1]).scaled(logits), [[2.0, 2.0]])
 
 
-def test_the_bundle_gives_each_member_what_it_knows(tmp_path: Path) -> None:
-    folder = make_bundle(
-        tmp_path / "bundle", known={0: Known(axes(seed=0), 2.0, 0.25), 1: Known(axes(seed=1), 3.0, 0.5)}
+def usual(num: int = 31, threshold: float = 4.0) -> Usual:
+    rng = np.random.default_rng(0)
+    return Usual(rng.normal(size=num), rng.normal(size=(num, num)), threshold)
+
+
+def test_a_look_is_as_strange_as_it_is_far_from_the_mean_in_units_of_the_spread() -> None:
+    found = Usual(np.array([1.0, 2.0]), np.diag([1.0, 0.5]), 2.0).novelty(
+        np.array([[1.0, 2.0], [3.0, 2.0], [1.0, 6.0]])
     )
+    np.testing.assert_allclose(found, [0, 1, 1])
+
+
+def test_strange_is_what_is_strange_to_either_witness() -> None:
+    known = Known(axes(), 1.0, 0.25)
+    features, looks = np.random.default_rng(0).normal(size=(9, 7)).astype(np.float32), np.zeros((9, 31))
+    looks[5:] = 100
+    both = Experience(known, usual()).novelty(features, looks)
+    np.testing.assert_array_equal(both, np.maximum(known.novelty(features), usual().novelty(looks)))
+
+
+def test_the_bundle_gives_each_member_what_it_has_seen(tmp_path: Path) -> None:
+    known = {0: Known(axes(seed=0), 2.0, 0.25), 1: Known(axes(seed=1), 3.0, 0.5)}
+    folder = make_bundle(tmp_path / "bundle", experience={k: Experience(one, usual()) for k, one in known.items()})
     info = read_bundle(folder)
     for fold, member in enumerate(info.members):
-        known = known_of(folder, info, member)
-        assert known is not None
-        assert (known.length, known.threshold) == ((2.0, 0.25), (3.0, 0.5))[fold]
-        np.testing.assert_array_equal(known.axes, axes(seed=fold))
+        found = experience_of(folder, info, member)
+        assert found is not None
+        assert (found.known.length, found.known.threshold) == ((2.0, 0.25), (3.0, 0.5))[fold]
+        np.testing.assert_array_equal(found.known.axes, axes(seed=fold))
+        np.testing.assert_array_equal(found.usual.mean, usual().mean)
+        np.testing.assert_array_equal(found.usual.whitening, usual().whitening)
+        assert found.usual.threshold == 4.0
 
 
 def test_an_older_bundle_knows_nothing_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     old = make_bundle(tmp_path / "old", 1)
     info = read_bundle(old)
-    assert known_of(old, info, info.members[0]) is None
-    damaged = make_bundle(tmp_path / "new", 1, known={0: Known(axes(), 2.0, 0.5)})
+    assert experience_of(old, info, info.members[0]) is None
+    damaged = make_bundle(tmp_path / "new", 1, experience={0: Experience(Known(axes(), 2.0, 0.5), usual())})
     (damaged / "novelty.safetensors").write_bytes(b"else")
     info = read_bundle(damaged)
     with pytest.raises(BundleError, match=r"novelty.safetensors: is missing or damaged"):
-        known_of(damaged, info, info.members[0])
+        experience_of(damaged, info, info.members[0])
 
 
 def test_nothing_heavy_is_imported() -> None:

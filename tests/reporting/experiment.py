@@ -233,9 +233,10 @@ def _trust(classes):
                          "accuracy_referred": figure(0.5)},
         },
         "novelty": {
-            "method": "mahalanobis", "neighbours": None, "threshold_share": 0.99,
+            "method": "mahalanobis", "threshold_share": 0.99,
             "false_alarms": figure(0.02, 0.0, 0.05),
             "auroc": {"noise": 0.99, "blank": 1.0, "text": 0.95},
+            "flagged": {"noise": 1.0, "blank": 1.0, "text": 0.98},
         },
     }  # fmt: skip
 

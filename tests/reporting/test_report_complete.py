@@ -368,6 +368,6 @@ def test_a_large_page_stays_below_three_megabytes_beside_its_pictures_and_these_
 
 
 @pytest.mark.parametrize(("blank", "warned"), [(0.75, True), (0.95, False), (None, False)])
-def test_a_model_that_confuses_easy_strangers_is_not_to_be_relied_on(blank, warned):
-    metrics = {"novelty": {"method": "mahalanobis", "auroc": {"noise": 0.99, "blank": blank}}}
+def test_a_model_that_lets_easy_strangers_pass_is_not_to_be_relied_on(blank, warned):
+    metrics = {"novelty": {"flagged": {"noise": 0.99, "blank": blank}, "auroc": {"noise": 0.5}}}
     assert abstain.novelty(metrics).unreliable is warned

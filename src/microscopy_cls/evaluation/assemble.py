@@ -60,7 +60,7 @@ def assemble_bundle(
     from microscopy_cls.model.graph import add_openvino
 
     inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
-    return write_bundle(paths.bundle, info, members, inputs, add_openvino, doubt.known)
+    return write_bundle(paths.bundle, info, members, inputs, add_openvino, doubt.experience)
 
 
 def headline(metrics: Json) -> Json:

@@ -13,9 +13,9 @@ from microscopy_cls.evaluation.calibration import Calibrated, calibrate, calibra
 from microscopy_cls.evaluation.conformal import class_thresholds, conformal_report, cross_fitted_sets
 from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
-from microscopy_cls.evaluation.novelty import fit_all_known
+from microscopy_cls.evaluation.novelty import fit_experience
 from microscopy_cls.evaluation.risk import risk_report
-from microscopy_cls.model.doubt import Known
+from microscopy_cls.model.doubt import Experience
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Doubt:
         target: coverage asked of the prediction sets.
         thresholds: of all images, for the bundle, (classes,).
         sets: cross-fitted, bool (n, classes).
-        known: what each member knows, by fold.
+        experience: what each member has seen, by fold.
         novelty: of each image to the member that never saw it, (n,).
     """
 
@@ -37,7 +37,7 @@ class Doubt:
     target: float
     thresholds: Array
     sets: NDArray[np.bool_]
-    known: Mapping[int, Known]
+    experience: Mapping[int, Experience]
     novelty: Array
 
     @property
@@ -46,22 +46,23 @@ class Doubt:
         return np.asarray((self.sets.sum(1) != 1) | (self.novelty >= 1))
 
 
-def fit_doubt(held_out: HeldOut, target: float, *, resamples: int, seed: int) -> Doubt:
+def fit_doubt(held_out: HeldOut, looks: Array, target: float, *, resamples: int, seed: int) -> Doubt:
     """Fit calibration, prediction sets and novelty.
 
     Args:
+        looks: of the images, (n, k).
         target: coverage of the prediction sets.
         resamples: of the groups, for the choice between methods.
         seed: of choices among images.
     """
     calibrated = calibrate(held_out, resamples=resamples)
-    known, novelty = fit_all_known(held_out, seed=seed)
+    experience, novelty = fit_experience(held_out, looks, seed=seed)
     return Doubt(
         calibrated,
         target,
         class_thresholds(calibrated.probs, held_out.truth, target),
         cross_fitted_sets(held_out, calibrated.fit, target),
-        known,
+        experience,
         novelty,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.dataset.cache import check_reading
+from microscopy_cls.dataset.cache import check_reading, open_pixels
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import ConfigError, DataError
@@ -18,12 +18,15 @@ from microscopy_cls.evaluation.calibration import reliability_table
 from microscopy_cls.evaluation.doubt import doubt_report, fit_doubt
 from microscopy_cls.evaluation.external_images import read_external
 from microscopy_cls.evaluation.held_out import read_held_out
+from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
-from microscopy_cls.evaluation.novelty import novelty_report, strangers_auroc
+from microscopy_cls.evaluation.novelty import novelty_report, try_strangers
 from microscopy_cls.evaluation.risk import risk_table
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS
 from microscopy_cls.evaluation.scrutiny import scrutinise
+from microscopy_cls.images.appearance import appearances
 from microscopy_cls.system.files import write_csv, write_json
+from microscopy_cls.system.progress import progress
 from microscopy_cls.tracking import Tracker
 
 
@@ -50,15 +53,16 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     # Read before anything is written: a faulty test set would leave a new bundle beside old figures.
     external = read_external(config.data, reading_of(config), manifest, classes, paths.prepared, paths.external)
     resamples, seed = config.evaluate.bootstrap_samples, config.runtime.seed
-    doubt = fit_doubt(held_out, config.evaluate.target_coverage, resamples=resamples, seed=seed)
+    looks = _looks(paths, manifest, oof)
+    doubt = fit_doubt(held_out, looks, config.evaluate.target_coverage, resamples=resamples, seed=seed)
     metrics = {
         "name": config.name,
         **out_of_fold_metrics(oof, groups, classes, resamples=resamples, positive_class=positive),
         **doubt_report(held_out, doubt, resamples=resamples),
     }
     info = assemble_bundle(config, paths, manifest, metrics, doubt, state)
-    auroc = strangers_auroc(paths.bundle, info, doubt.known, held_out, doubt.novelty, seed=seed)
-    metrics["novelty"] = novelty_report(held_out, auroc, resamples=resamples, seed=seed)
+    tried = try_strangers(paths.bundle, info, doubt.experience, held_out, doubt.novelty, seed=seed)
+    metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
     metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics, external)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
@@ -73,6 +77,14 @@ def _manifest_of(config: Config, paths: Paths, state: Mapping[str, Any]) -> pd.D
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     check_reading(paths.prepared, reading_of(config))
     return manifest
+
+
+def _looks(paths: Paths, manifest: pd.DataFrame, oof: pd.DataFrame) -> Array:
+    """How the images of the table look, (n, k)."""
+    images = trainable(manifest)
+    rows = pd.Series(images.index, index=images["image_id"]).loc[oof["image_id"]].to_numpy()
+    pixels = open_pixels(paths.prepared)
+    return appearances(np.asarray(pixels[row]) for row in progress(rows.tolist(), "looking"))
 
 
 def _check_positive(positive: str | None, classes: list[str]) -> None:

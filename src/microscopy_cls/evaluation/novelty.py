@@ -1,4 +1,4 @@
-"""Images unlike all that a member was tried on, told by their features.
+"""Images unlike all that a member was tried on, told by its features and by how the pixels look.
 
 A member's features of its own held-out fold say what is known: it never saw these images, as it will not have seen
 those to come. The distance is Mahalanobis' with a covariance shrunk towards a sphere, since there are more features
@@ -6,6 +6,8 @@ than images, on features whose length counts by its root (`model.doubt.points`).
 resnext26ts, in brackets that of directions alone: drawn noise to a model of drawn organisms 0.995 (0.61), chest scans
 to it 0.80 (0.21); chest scans to a pollen model 0.969 (0.965), to a pretrained one 1.000 (1.000); pollen to a chest
 model 1.000 (1.000). The nearest neighbour (Sun et al. 2022, arXiv:2204.06507) reached 0.858 for chest scans to pollen.
+An order is not a flag: of the chest scans few were beyond the threshold of a network trained from scratch, so what
+`evaluation.usual` says of the pixels counts beside it.
 """
 
 from __future__ import annotations
@@ -23,13 +25,16 @@ from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.scores import binary_auroc
 from microscopy_cls.evaluation.strangers import KINDS, strangers
+from microscopy_cls.evaluation.usual import fit_usual, parts_of, spread_over_groups
+from microscopy_cls.images.appearance import appearances
 from microscopy_cls.model.answers import member_answers
 from microscopy_cls.model.bundle import BundleInfo
-from microscopy_cls.model.doubt import Known, points
+from microscopy_cls.model.doubt import Experience, Known, points
 
-METHOD = "mahalanobis"
+METHOD = "mahalanobis"  # of features, and of looks
 SHRINKAGE = 0.00025  # variance that every direction has, of 1 in all; from 0.0001 to 0.0005 nothing changes much
-THRESHOLD_SHARE = 0.99  # of held-out images that are nearer
+THRESHOLD_SHARE = 0.995  # of held-out images that are nearer, by features and by looks: 0.99 by both
+NUM_PARTS = 5  # of a fold's groups; each is tried on the others to count false alarms
 MAX_IMAGES = 512  # that span what is known, an axis each: 4 MB a member and 0.1 ms an image with 2048 features
 NUM_STRANGERS = 64
 Json = dict[str, Any]
@@ -51,7 +56,7 @@ def fit_known(features: NDArray[np.float32], groups: Groups, *, seed: int) -> tu
     """
     if len(set(groups)) == 1:
         groups = np.arange(len(groups)).astype(object)
-    chosen = _spread_over_groups(groups, seed)
+    chosen = spread_over_groups(groups, MAX_IMAGES, seed)
     length = float(np.linalg.norm(features[chosen].astype(np.float64), axis=1).mean())
     every = points(features, length)
     spanning = every[chosen]
@@ -72,18 +77,28 @@ def fit_known(features: NDArray[np.float32], groups: Groups, *, seed: int) -> tu
     return Known(axes, length, threshold), distances / threshold
 
 
-def fit_all_known(held_out: HeldOut, *, seed: int) -> tuple[dict[int, Known], Array]:
-    """What each member knows, by fold, and the novelty of each image to the member that never saw it, (n,)."""
-    known, novelty = {}, np.empty(len(held_out.truth))
+def fit_experience(held_out: HeldOut, looks: Array, *, seed: int) -> tuple[dict[int, Experience], Array]:
+    """What each member has seen, by fold, and the novelty of each image to the member that never saw it, (n,).
+
+    Args:
+        held_out: n images.
+        looks: of the images, (n, k).
+        seed: of choices among images.
+    """
+    usual, by_looks = fit_usual(looks, held_out.groups, THRESHOLD_SHARE, seed=seed)
+    experience, by_features = {}, np.empty(len(looks))
     for fold in np.unique(held_out.folds).tolist():
         inside = held_out.folds == fold
-        known[fold], novelty[inside] = fit_known(held_out.features[inside], held_out.groups[inside], seed=seed)
-    return known, novelty
+        known, by_features[inside] = fit_known(held_out.features[inside], held_out.groups[inside], seed=seed)
+        experience[fold] = Experience(known, usual)
+    return experience, np.maximum(by_features, by_looks)
 
 
-def novelty_report(held_out: HeldOut, auroc: dict[str, float], *, resamples: int, seed: int) -> Json:
+def novelty_report(
+    held_out: HeldOut, looks: Array, strangers_found: Mapping[str, Json], *, resamples: int, seed: int
+) -> Json:
     """The section `novelty` of `metrics.json`."""
-    flagged = false_alarms(held_out, seed=seed)
+    flagged = false_alarms(held_out, looks, seed=seed)
     is_known = ~np.isnan(flagged)
     share = {"value": None, "ci_low": None, "ci_high": None}
     if is_known.any():
@@ -94,50 +109,65 @@ def novelty_report(held_out: HeldOut, auroc: dict[str, float], *, resamples: int
             shares={"share": held_out.num_groups(is_known)},
         )["share"]
     return {
-        "method": METHOD, "neighbours": None, "threshold_share": THRESHOLD_SHARE, "false_alarms": share,
-        "auroc": {kind: number(value) for kind, value in auroc.items()},
+        "method": METHOD, "threshold_share": 2 * THRESHOLD_SHARE - 1, "false_alarms": share,
+        "auroc": {kind: number(found["auroc"]) for kind, found in strangers_found.items()},
+        "flagged": {kind: number(found["flagged"]) for kind, found in strangers_found.items()},
     }  # fmt: skip
 
 
-def false_alarms(held_out: HeldOut, *, seed: int) -> Array:
-    """Whether each image is called novel where half of its fold is known, and it and its group are not: (n,).
+def false_alarms(held_out: HeldOut, looks: Array, *, seed: int) -> Array:
+    """Whether each image is called novel where neither it nor its group had a part in the fit: (n,).
 
     1 or 0; NaN in folds of a single group.
     """
-    flagged = np.full(len(held_out.truth), np.nan)
+    flagged = np.full(len(looks), np.nan)
     for fold in np.unique(held_out.folds):
         inside = np.flatnonzero(held_out.folds == fold)
-        codes, names = pd.factorize(held_out.groups[inside], sort=True)
-        side = np.random.default_rng(seed).permutation(len(names))[codes] % 2
-        for tested in (0, 1) if len(names) > 1 else ():
-            known, _ = fit_known(
-                held_out.features[inside[side != tested]], held_out.groups[inside[side != tested]], seed=seed
-            )
-            flagged[inside[side == tested]] = known.novelty(held_out.features[inside[side == tested]]) >= 1
-    return flagged
+        groups = held_out.groups[inside]
+        for tried in parts_of(groups, NUM_PARTS, seed) if len(set(groups)) > 1 else ():
+            known, _ = fit_known(held_out.features[inside[~tried]], groups[~tried], seed=seed)
+            flagged[inside[tried]] = known.novelty(held_out.features[inside[tried]]) >= 1
+    for tried in parts_of(held_out.groups, NUM_PARTS, seed):
+        usual, _ = fit_usual(looks[~tried], held_out.groups[~tried], THRESHOLD_SHARE, seed=seed)
+        flagged[tried & ~np.isnan(flagged)] += usual.novelty(looks[tried & ~np.isnan(flagged)]) >= 1
+    either: Array = np.minimum(flagged, 1)
+    return either
 
 
-def strangers_auroc(
-    bundle: Path, info: BundleInfo, known: Mapping[int, Known], held_out: HeldOut, novelty: Array, *, seed: int
-) -> dict[str, float]:
-    """How well the first member tells its held-out images from drawn strangers, by kind: area under the ROC curve.
+def try_strangers(
+    bundle: Path,
+    info: BundleInfo,
+    experience: Mapping[int, Experience],
+    held_out: HeldOut,
+    novelty: Array,
+    *,
+    seed: int,
+) -> dict[str, Json]:
+    """How well the first member tells its held-out images from drawn strangers.
 
     Args:
         bundle, info: with the member.
-        known: of each member, by fold.
+        experience: of each member, by fold.
         held_out, novelty: of all images; those of its fold are compared.
         seed: of the drawings.
+
+    Returns:
+        By kind: `auroc`, the area under the ROC curve, and `flagged`, the share of the strangers that are novelties.
 
     Raises:
         BundleError: a file of the bundle is missing or damaged.
     """
     first = info.members[0]
-    squares = [strangers(kind, NUM_STRANGERS, info.preprocessing.size_px, seed) for kind in KINDS]
-    found = known[first.fold].novelty(member_answers(bundle, info, first, np.concatenate(squares))[1])
     own = novelty[held_out.folds == first.fold]
+    drawn = [strangers(kind, NUM_STRANGERS, info.preprocessing.size_px, seed) for kind in KINDS]
+    squares = np.concatenate(drawn)
+    found = experience[first.fold].novelty(member_answers(bundle, info, first, squares)[1], appearances(squares))
     is_stranger = np.arange(len(own) + NUM_STRANGERS) >= len(own)
     return {
-        kind: float(binary_auroc(is_stranger, np.concatenate([own, part]), np.ones((1, len(is_stranger))))[0])
+        kind: {
+            "auroc": float(binary_auroc(is_stranger, np.concatenate([own, part]), np.ones((1, len(is_stranger))))[0]),
+            "flagged": float((part >= 1).mean()),
+        }
         for kind, part in zip(KINDS, np.split(found, len(KINDS)), strict=True)
     }
 
@@ -156,10 +186,3 @@ def _without(own: NDArray[np.bool_], squares: Array, likeness: Array, inverse: A
     variance = squares - (shares * likeness).sum(1) + (shares[:, own] * regained).sum(1)
     distances: Array = np.sqrt(np.maximum(variance, 0))
     return distances
-
-
-def _spread_over_groups(groups: Groups, seed: int) -> NDArray[np.int64]:
-    """Up to 512 images, from each group as many as from any other as far as it has them: none speaks for all."""
-    order = np.random.default_rng(seed).permutation(len(groups))
-    turn = pd.Series(groups[order]).groupby(groups[order]).cumcount().to_numpy()
-    return np.sort(order[np.argsort(turn, kind="stable")[:MAX_IMAGES]])

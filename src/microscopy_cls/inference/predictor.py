@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from microscopy_cls.dataset.cache import Reading
 from microscopy_cls.errors import BundleError, ConfigError
+from microscopy_cls.images.appearance import appearances
 from microscopy_cls.inference.engines import Engine, Outputs, open_engine
 from microscopy_cls.inference.rows import Judge
 from microscopy_cls.inference.views import View, mirrors_of, views_of
-from microscopy_cls.model.bundle import BundleInfo, Member, known_of, read_bundle, scaling_of
-from microscopy_cls.model.doubt import Known, Scaling, softmax
+from microscopy_cls.model.bundle import BundleInfo, Member, experience_of, read_bundle, scaling_of
+from microscopy_cls.model.doubt import Experience, Scaling, softmax
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Answers:
     Attributes:
         probs: calibrated, float64 (b, classes).
         features: float32 (b, d), of the first model's first member and the first view.
-        novelty: float64 (b,), of these features: from 1 on they are unlike all that this member was tried on. NaN for
-            a bundle that does not say what its members know.
+        novelty: float64 (b,), of these features and of how the images look: from 1 on they are unlike all that this
+            member was tried on. NaN for a bundle that does not say what its members have seen.
     """
 
     probs: NDArray[np.float64]
@@ -45,7 +46,7 @@ class Model:
         engine: runs them.
         views: of each image.
         scalings: of the members' logits.
-        known: to the first of the members; None where the bundle does not say.
+        experience: of the first of the members; None where the bundle does not say.
     """
 
     info: BundleInfo
@@ -53,7 +54,7 @@ class Model:
     engine: Engine
     views: tuple[View, ...]
     scalings: tuple[Scaling, ...]
-    known: Known | None
+    experience: Experience | None
 
 
 class Predictor:
@@ -119,7 +120,7 @@ def open_predictor(
         views = views_of(mirrors_of(info.config, tta=tta))
         ready = open_engine(folder, info, chosen, engine, precision, num_images)
         scalings = tuple(scaling_of(info, member) for member in chosen)
-        models.append(Model(info, chosen, ready, views, scalings, known_of(folder, info, chosen[0])))
+        models.append(Model(info, chosen, ready, views, scalings, experience_of(folder, info, chosen[0])))
     return Predictor(models)
 
 
@@ -166,13 +167,21 @@ def _check_alike(first: BundleInfo, other: BundleInfo) -> None:
 
 def _answers(model: Model, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
     """Mean over a model's members and views, a batch at a time."""
-    viewed = (view(batch) for batch in batches for view in model.views)
-    outputs = model.engine.run(viewed)
-    while several := list(itertools.islice(outputs, len(model.views))):
+    originals, kept = itertools.tee(batches)  # the engine reads some batches ahead of its answers
+    outputs = model.engine.run(view(batch) for batch in originals for view in model.views)
+    for squares in kept:
+        several = list(itertools.islice(outputs, len(model.views)))
         probs = np.mean([_probabilities(model, found) for found in several], axis=0)
         features = several[0].features
-        novelty = np.full(len(features), np.nan) if model.known is None else model.known.novelty(features)
-        yield Answers(probs, features, novelty)
+        yield Answers(probs, features, _novelty(model.experience, features, squares))
+
+
+def _novelty(
+    experience: Experience | None, features: NDArray[np.float32], squares: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    if experience is None:
+        return np.full(len(features), np.nan)
+    return experience.novelty(features, appearances(squares))
 
 
 def _probabilities(model: Model, outputs: Outputs) -> NDArray[np.float64]:

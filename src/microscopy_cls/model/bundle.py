@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from microscopy_cls.config.schema import Intensity, Resize, SlideRule
 from microscopy_cls.errors import BundleError
-from microscopy_cls.model.doubt import Known, Scaling
+from microscopy_cls.model.doubt import Experience, Known, Scaling, Usual
 from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_text
 
 FORMAT_VERSION = 1
@@ -80,12 +80,19 @@ class Conformal(_Part):
 
 
 class Novelty(_Part):
-    """From which distance on features are unlike all that a member was tried on; `axes_<fold>` in the file."""
+    """From which distance on images are unlike all that the members were tried on.
+
+    Attributes:
+        file, sha256: with `axes_<fold>` of each member's features, `mean` and `whitening` of the images' looks.
+        lengths, thresholds: of the features, in the order of the members.
+        look_threshold: of the looks.
+    """
 
     file: str
     sha256: str
     lengths: tuple[float, ...]
     thresholds: tuple[float, ...]
+    look_threshold: float
 
 
 class BundleInfo(_Part):
@@ -128,7 +135,7 @@ def write_bundle(
     member_files: Mapping[int, Path],
     calibration_inputs: Mapping[str, NDArray[Any]],
     add_graphs: Callable[[Path, BundleInfo], BundleInfo] = lambda _, written: written,
-    known: Mapping[int, Known] | None = None,
+    experience: Mapping[int, Experience] | None = None,
 ) -> BundleInfo:
     """Assemble a bundle; an earlier one in `folder` is replaced as a whole.
 
@@ -139,7 +146,8 @@ def write_bundle(
         calibration_inputs: for quantisation: `pixels`, uint8 (n, size_px, size_px, 3), and `folds`, int64 (n,), the
             fold of each, whose member never saw it.
         add_graphs: puts other forms of the members into the folder and into its description.
-        known: what each member knows, by fold; None leaves the bundle without a sense of novelty.
+        experience: of each member, by fold, all with the same usual look; None leaves the bundle without a sense of
+            novelty.
     """
     with atomic_folder(folder) as temporary:
         members = []
@@ -148,18 +156,24 @@ def write_bundle(
             target.write_bytes(source.read_bytes())
             members.append(Member(fold=fold, file=target.name, sha256=sha256_of_file(target)))
         save_file(dict(calibration_inputs), temporary / CALIBRATION_INPUTS)
-        novelty = None if known is None else _write_known(temporary, known)
+        novelty = None if experience is None else _write_experience(temporary, experience)
         written = add_graphs(temporary, BundleInfo(**info, members=tuple(members), novelty=novelty))
         write_text(temporary / "bundle.json", written.model_dump_json(indent=2) + "\n")
     return written
 
 
-def _write_known(folder: Path, known: Mapping[int, Known]) -> Novelty:
-    axes = {f"axes_{fold}": np.ascontiguousarray(one.axes) for fold, one in known.items()}  # others are torn
-    save_file(axes, folder / NOVELTY)
-    lengths = tuple(known[fold].length for fold in sorted(known))
-    thresholds = tuple(known[fold].threshold for fold in sorted(known))
-    return Novelty(file=NOVELTY, sha256=sha256_of_file(folder / NOVELTY), lengths=lengths, thresholds=thresholds)
+def _write_experience(folder: Path, experience: Mapping[int, Experience]) -> Novelty:
+    known = [experience[fold].known for fold in sorted(experience)]
+    usual = next(iter(experience.values())).usual
+    tensors = {f"axes_{fold}": np.ascontiguousarray(one.known.axes) for fold, one in experience.items()}  # else torn
+    save_file(tensors | {"mean": usual.mean, "whitening": np.ascontiguousarray(usual.whitening)}, folder / NOVELTY)
+    return Novelty(
+        file=NOVELTY,
+        sha256=sha256_of_file(folder / NOVELTY),
+        lengths=tuple(one.length for one in known),
+        thresholds=tuple(one.threshold for one in known),
+        look_threshold=usual.threshold,
+    )
 
 
 def scaling_of(info: BundleInfo, member: Member) -> Scaling:
@@ -171,8 +185,8 @@ def scaling_of(info: BundleInfo, member: Member) -> Scaling:
     return Scaling(temperature, np.array(found.scales[place]), np.array(found.biases[place]))
 
 
-def known_of(folder: Path, info: BundleInfo, member: Member) -> Known | None:
-    """What a member knows; None in bundles that do not say.
+def experience_of(folder: Path, info: BundleInfo, member: Member) -> Experience | None:
+    """What a member has seen; None in bundles that do not say.
 
     Raises:
         BundleError: the file is missing or damaged.
@@ -181,9 +195,10 @@ def known_of(folder: Path, info: BundleInfo, member: Member) -> Known | None:
         return None
     path = checked(folder, info.novelty.file, info.novelty.sha256)
     with safe_open(path, "numpy") as tensors:
-        axes = tensors.get_tensor(f"axes_{member.fold}")
+        axes, mean, whitening = (tensors.get_tensor(name) for name in (f"axes_{member.fold}", "mean", "whitening"))
     place = info.members.index(member)
-    return Known(axes, info.novelty.lengths[place], info.novelty.thresholds[place])
+    known = Known(axes, info.novelty.lengths[place], info.novelty.thresholds[place])
+    return Experience(known, Usual(mean, whitening, info.novelty.look_threshold))
 
 
 def read_bundle(folder: Path) -> BundleInfo:

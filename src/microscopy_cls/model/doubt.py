@@ -1,7 +1,8 @@
 """How sure an answer is: the arithmetic that evaluation fits and classification applies. Numpy alone.
 
 A member's logits become calibrated probabilities; these become a set of classes that holds the right one as often as
-was asked for; and features that lie far from all that the member was tried on make the image a novelty.
+was asked for; and an image whose features lie far from all that the member was tried on, or that looks like none of
+the training images, is a novelty.
 """
 
 from __future__ import annotations
@@ -66,6 +67,41 @@ class Known:
         Computed one by one: a matrix product of many may round otherwise, and an answer would hang on its neighbours.
         """
         return np.array([distance(self.axes, one) for one in points(features, self.length)]) / self.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """How a model's training images look, in the numbers of `images.appearance`.
+
+    Attributes:
+        mean: of the images, float64 (k,).
+        whitening: float64 (k, k), makes their spread one in all directions.
+        threshold: distance of a novelty.
+    """
+
+    mean: Array
+    whitening: Array
+    threshold: float
+
+    def novelty(self, looks: Array) -> Array:
+        """Mahalanobis distance of each look (n, k) in units of the threshold, (n,): from 1 on a novelty.
+
+        One by one, as `Known.novelty`.
+        """
+        return np.array([np.linalg.norm(self.whitening @ (one - self.mean)) for one in looks]) / self.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """What a member knows and how its model's images usually look: strange is what is strange to either."""
+
+    known: Known
+    usual: Usual
+
+    def novelty(self, features: NDArray[np.float32], looks: Array) -> Array:
+        """Of n images by their features (n, d) and looks (n, k): the larger of both, (n,), from 1 on a novelty."""
+        larger: Array = np.maximum(self.known.novelty(features), self.usual.novelty(looks))
+        return larger
 
 
 def points(features: NDArray[np.float32], length: float) -> Array:

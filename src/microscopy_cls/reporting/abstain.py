@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from microscopy_cls.reporting.numbers import Estimate, finite, named, shown
 from microscopy_cls.reporting.svg import BLUE, ORANGE, RULE, STYLE, inches, inline_svg
 
-RELIABLE_AUROC = 0.95  # of drawn noise, blank fields and text, which no useful sense of novelty confuses
+RELIABLE_SHARE = 0.95  # of drawn noise, blank fields and text, which no useful sense of novelty lets pass
 MATERIALS = {"noise": "random noise", "blank": "blank fields", "text": "pages of text"}
 
 
@@ -55,16 +55,14 @@ class Sets:
 class Novelty:
     """How unfamiliar images are told apart."""
 
-    method: str
-    neighbours: int | None
     kept: str
     false_alarms: Estimate
-    auroc: list[tuple[str, float | None]]
+    strangers: list[tuple[str, float | None, float | None]]  # their name, the share flagged, the area under the curve
 
     @property
     def unreliable(self) -> bool:
-        """Whether some strangers are not told apart, easy as they are."""
-        return any(value is not None and value < RELIABLE_AUROC for _, value in self.auroc)
+        """Whether some strangers pass, easy as they are."""
+        return any(flagged is not None and flagged < RELIABLE_SHARE for _, flagged, _ in self.strangers)
 
 
 def referral(metrics: Mapping[str, Any]) -> Referral | None:
@@ -166,7 +164,7 @@ def novelty(metrics: Mapping[str, Any]) -> Novelty | None:
     found = metrics.get("novelty")
     if not found:
         return None
-    auroc = [(MATERIALS.get(key, key), finite(value)) for key, value in (found.get("auroc") or {}).items()]
+    flagged, auroc = found.get("flagged") or {}, found.get("auroc") or {}
+    strangers = [(MATERIALS.get(key, key), finite(value), finite(auroc.get(key))) for key, value in flagged.items()]
     kept = shown(finite(found.get("threshold_share")), "percent")
-    alarms = Estimate.read(found.get("false_alarms"), "percent")
-    return Novelty(str(found.get("method") or ""), found.get("neighbours"), kept, alarms, auroc)
+    return Novelty(kept, Estimate.read(found.get("false_alarms"), "percent"), strangers)
