@@ -251,7 +251,6 @@ def test_a_full_disk_is_told_and_leaves_no_set(pollen: tuple[Entry, str], monkey
         *pollen, r"grain_00.png: cannot be written or read \(No space left on device\). What is fetched stays: make"
     )
     assert not Path("out").exists()
-    monkeypatch.undo()
 
 
 # Sources that are not what is pinned
@@ -292,6 +291,10 @@ def test_a_source_that_cannot_be_used_is_told(source: str, message: str) -> None
         (b"error: file write error: No space left on device\nfatal: fetch-pack failed\n", "Make room, then run"),
         (b"fatal: unable to access 'https://x/': Could not resolve host: x\n", "resolve host: x. Check the network"),
         (b"", "no reason. Check the network"),
+        (
+            b"error: unknown option `stdin'\nusage: git fetch [<options>]\n",
+            "This git is too old: install 2.29 or newer.",
+        ),
     ],
 )
 def test_what_git_says_is_followed_by_what_to_do(stderr: bytes, message: str) -> None:
@@ -324,6 +327,16 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path, name: str
     revision = git(git_dir, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", below, "-m", "x")
     refused(entry_of("pollen23e", revision), source, "is no name that can be laid out. Nothing was laid out.")
     assert names(tmp_path) == [".out.git", "up.git"]
+
+
+def test_another_repository_in_place_of_an_image_is_refused(tmp_path: Path) -> None:
+    git_dir = tmp_path / "up.git"
+    source, commit = repository(git_dir, pollen_files())
+    below = raw_tree(git_dir, [("160000", "x.png", commit)])
+    for part in ("type_0", "pollen23e", "Raw", "Data"):
+        below = raw_tree(git_dir, [("40000", part, below)])
+    revision = git(git_dir, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", below, "-m", "x")
+    refused(entry_of("pollen23e", revision), source, "type_0/x.png is another repository, not an image")
 
 
 def raw_tree(folder: Path, rows: list[tuple[str, str, str]]) -> str:

@@ -45,6 +45,7 @@ ADVICE = (
      "It asks for a login, which repositories that are gone do too. Name a mirror with --source."),
     (r"does not appear to be a git repository|does not exist", "Name a git repository with --source."),
     (r"transport '.*' not allowed", "Name a source that begins with https://, ssh:// or file://."),
+    (r"unknown (option|switch)|^usage: git", "This git is too old: install 2.29 or newer."),
     (r"", "Check the network, then run the same command again: it goes on where it stopped."),
 )  # fmt: skip
 
@@ -178,5 +179,5 @@ def _explained(stderr: bytes) -> str:
     """Git's first complaint and what to do about it."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no reason")
-    advice = next(advice for pattern, advice in ADVICE if re.search(pattern, "\n".join(lines)))
+    advice = next(advice for pattern, advice in ADVICE if re.search(pattern, "\n".join(lines), re.MULTILINE))
     return f"{re.sub(r'^(fatal|error): ', '', told).rstrip('.')}. {advice}"
