@@ -47,9 +47,16 @@ Overrides = Annotated[
 
 def command(body: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Register a command named like its function; expected errors are one message, without a traceback."""
+    told = guarded(body)
+    app.command(name=body.__name__)(told)
+    return told
+
+
+def guarded(body: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """The same command, its expected errors being one message, without a traceback."""
 
     @functools.wraps(body)
-    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+    def told(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
             body(*args, **kwargs)
         except MicroscopyError as error:
@@ -60,8 +67,7 @@ def command(body: Callable[Arguments, None]) -> Callable[Arguments, None]:
             typer.echo(f"\ninterrupted; what is finished is saved. Go on with: {again}", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
-    app.command(name=body.__name__)(guarded)
-    return guarded
+    return told
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,7 +95,7 @@ def options(
 
 def main() -> None:
     """Entry point."""
-    from microscopy_cls.cli import commands, compare, doctor, export, init, models  # noqa: F401  registers them
+    from microscopy_cls.cli import commands, compare, datasets, doctor, export, init, models  # noqa: F401  registers them
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask with it: save and go, like Ctrl-C
     app()

@@ -92,7 +92,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir():
-            _open_to_the_umask(file)
+            if file.is_file():
+                _open_to_the_umask(file)
         if target.exists():
             target.rename(earlier)
         temporary.rename(target)
