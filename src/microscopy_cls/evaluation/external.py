@@ -43,9 +43,9 @@ def external_metrics(
         resamples: of the groups, for the intervals.
 
     Returns:
-        `source, num_images, num_groups`; `OVERALL`, each a figure (`ece` of calibrated probabilities); `drop` of `DROPPED`, each a figure; `per_class`: `recall` (values None for a class without
-        images, which no macro mean counts either) and `num_images`; `failed` and `set_aside`: images that are not
-        counted.
+        `source, num_images, num_groups`; `OVERALL`, each a figure (`ece` of calibrated probabilities); `drop` of
+        `DROPPED`, each a figure; `per_class`: `recall` (values None for a class without images, which no macro mean
+        counts either) and `num_images`; `failed` and `set_aside`: images that are not counted.
     """
     images = external.images
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
