@@ -47,7 +47,7 @@ def calibration(metrics: Mapping[str, Any]) -> Calibration | None:
         return None
     accuracy = metrics.get("accuracy")
     changes = [
-        Change("Calibration error", "mean gap between stated confidence and accuracy; lower is better",
+        Change("Calibration error", "mean gap between stated confidence and accuracy; few images raise it by chance",
                *_pair(found, "ece", "decimal")),
         Change("Log loss", "surprise at the truth in nats; lower is better", *_pair(found, "log_loss", "decimal")),
         Change("Accuracy", "scaling may change which class is likeliest",
