@@ -133,6 +133,14 @@ def test_a_drop_is_told_as_its_interval_allows(low, high, sentence):
     assert outside_tests(metrics)[0].told.startswith(sentence)
 
 
+@pytest.mark.parametrize(("high", "is_told"), [(0.89, True), (0.9, False)])
+def test_sets_that_are_shown_to_hold_the_truth_too_seldom_are_called_so(high, is_told):
+    paths = experiment()
+    found = complete(paths)["conformal"] | {"coverage": figure(0.85, 0.8, high)}
+    text = told(report(write_complete(paths, conformal=found)), "sets")
+    assert ("That is less than aimed at : the groups differ more from one another" in text) is is_told
+
+
 def test_temperatures_are_shown_where_they_are_the_whole_scaling():
     paths = experiment()
     found = complete(paths)["calibration"]

@@ -78,18 +78,22 @@ class OutsideTest:
 
 def outside_tests(metrics: Mapping[str, Any]) -> list[OutsideTest]:
     """From the metrics file; empty where nothing was tested outside."""
-    return [_test(metrics, metrics[key], *words) for key, *words in TESTS if metrics.get(key)]
+    return [_test(metrics, metrics[key], words) for key, *words in TESTS if metrics.get(key)]
 
 
-def _test(metrics: Mapping[str, Any], found: Mapping[str, Any], *words: str) -> OutsideTest:
+def _test(metrics: Mapping[str, Any], found: Mapping[str, Any], words: list[str]) -> OutsideTest:
+    anchor, title, named_as, scope = words
     images, groups = (int(found.get(key) or 0) for key in ("num_images", "num_groups"))
     return OutsideTest(
-        *words,
+        anchor,
+        title,
+        named_as,
+        scope,
         str(found.get("source") or ""),
         counted(images, "image") + (f" in {counted(groups, 'group')}" if groups != images else ""),
         int(found.get("failed") or 0),
         sum((found.get("set_aside") or {}).values()),
-        [_overall(metrics, found, key, title, kind) for key, title, kind in FIGURES],
+        [_overall(metrics, found, key, name, kind) for key, name, kind in FIGURES],
         [_of_class(metrics, str(name), entry) for name, entry in (found.get("per_class") or {}).items()],
     )
 
