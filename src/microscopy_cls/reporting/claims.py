@@ -80,7 +80,7 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
 def _source(inputs: Inputs) -> Claim:
     beyond = "They say nothing about another laboratory; only an external test set would."
     if inputs.metrics.get("external_test"):
-        beyond = "What became of them in one other place stands under External test."
+        beyond = "What became of them on an external test set stands under External test."
     text = "The figures hold for new images made as these were: same instruments, preparation and labelling."
     return Claim("Same source only.", f"{text} {beyond}")
 
