@@ -61,6 +61,13 @@ def test_params_maps_each_config_to_its_own_raw_data(name: str) -> None:
     assert data.table is None or data.table.is_relative_to(data.root)
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_dvc_sees_all_files_that_a_config_of_params_names(name: str) -> None:
+    data = load_config(ROOT / "configs" / f"{name}.yaml").data
+    assert data.exclude is None or data.exclude.is_relative_to(DATASETS[name]["data"])
+    assert data.test is None
+
+
 def test_params_names_the_configs_of_the_demo() -> None:
     assert {"demo-organisms", "demo-covid"} <= set(DATASETS)
 

@@ -37,6 +37,21 @@ def picture(seed: int, common: float = 0.0) -> Pixels:
     return np.clip(grey[..., None] + [10, 0, -10], 0, 255).astype(np.uint8)
 
 
+class Bar:
+    """Counts what a progress bar is told."""
+
+    def __init__(self, _: str, total: int, unit: str) -> None:
+        self.total, self.unit, self.moved = total, unit, 0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, num: int) -> None:
+        self.moved += num
+
+
 def squares(*pictures: Pixels) -> Pixels:
     return np.stack([fit_square(pixels, SIZE_PX, "stretch") for pixels in pictures])
 
@@ -183,3 +198,18 @@ def test_exact_copies_alone_are_no_near_duplicates() -> None:
     files["cluster"] = find_clusters(files, squares(picture(0), picture(0)))
     assert files["cluster"].tolist() == ["a", "a"]
     assert near_clusters(files).empty
+
+
+@pytest.mark.parametrize("num", [2, 5, 9])
+def test_the_bar_of_the_comparison_counts_all_pairs_and_ends_full(num: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[Bar] = []
+
+    def shown(*words: object) -> Bar:
+        bars.append(Bar(*words))  # type: ignore[arg-type]
+        return bars[-1]
+
+    monkeypatch.setattr(lookalikes, "bar", shown)
+    monkeypatch.setattr(lookalikes, "ROWS_AT_ONCE", 4)
+    greys = [cv2.cvtColor(picture(seed), cv2.COLOR_RGB2GRAY)[:150, :150] for seed in range(num)]
+    list(candidates(thumbnails(greys)))
+    assert [(one.total, one.moved, one.unit) for one in bars] == [(num * (num + 1) // 2,) * 2 + ("pair",)]

@@ -235,7 +235,8 @@ def test_an_external_test_is_answered_by_the_whole_bundle(state: dict[str, Any])
     probs = open_predictor([PATHS.bundle], engine="torch", precision="fp32").run_all(squares).probs
     assert found["accuracy"]["value"] == pytest.approx((probs.argmax(1) == [0] * 4 + [1] * 4).mean())
     assert tracker.metrics["external_accuracy"] == found["accuracy"]["value"]
-    assert evaluate(config_of(), PATHS, NullTracker(), state)["external_test"] is None
+    without = evaluate(config_of(), PATHS, NullTracker(), state)
+    assert without["external_test"] is without["test_split"] is None
 
 
 def test_a_faulty_external_test_is_refused_before_anything_is_written(state: dict[str, Any]) -> None:

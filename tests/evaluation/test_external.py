@@ -17,9 +17,9 @@ from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.manifest import class_names
 from microscopy_cls.dataset.prepare import prepare, reading_of
 from microscopy_cls.errors import ConfigError, DataError
-from microscopy_cls.evaluation import external_images
+from microscopy_cls.evaluation.cached_squares import CachedSquares
 from microscopy_cls.evaluation.external import drop, external_metrics
-from microscopy_cls.evaluation.external_images import ExternalImages, read_external
+from microscopy_cls.evaluation.external_images import ExternalImages, read_external, read_test_split
 from microscopy_cls.system.files import read_json
 
 PATHS = Paths("cells")
@@ -73,9 +73,22 @@ def found(config: Config, manifest: pd.DataFrame | None = None) -> ExternalImage
     return external
 
 
-def by_brightness(squares: np.ndarray) -> np.ndarray:
+def with_split() -> pd.DataFrame:
+    """A manifest whose group raw0 is kept apart."""
+    manifest = prepared(config_of())
+    manifest.loc[manifest["group"] == "raw0", ["split", "fold"]] = ["test", -1]
+    return manifest
+
+
+def found_split(manifest: pd.DataFrame) -> ExternalImages:
+    split = read_test_split(manifest, PATHS.prepared)
+    assert split is not None
+    return split
+
+
+def by_brightness(squares: CachedSquares) -> np.ndarray:
     """What a good model would answer."""
-    light = np.clip(squares.mean((1, 2, 3)) / 255, 0.01, 0.99)
+    light = np.clip(squares[:].mean((1, 2, 3)) / 255, 0.01, 0.99)
     return np.stack([1 - light, light], axis=1)
 
 
@@ -83,7 +96,9 @@ def by_brightness(squares: np.ndarray) -> np.ndarray:
 
 
 def test_without_a_test_set_there_is_nothing_to_read() -> None:
-    assert read(config_of(test=None)) is None
+    manifest = prepared(config_of(test=None))
+    assert read(config_of(test=None), manifest) is None
+    assert read_test_split(manifest, PATHS.prepared) is None
 
 
 def test_a_folder_per_class_is_read_with_labels_groups_and_pixels() -> None:
@@ -92,17 +107,23 @@ def test_a_folder_per_class_is_read_with_labels_groups_and_pixels() -> None:
     assert external.counts == {"ok": 24}
     assert list(external.images["label"]) == ["dark"] * 12 + ["light"] * 12
     assert set(external.images["group"]) == {"away0", "away1", "away2", "away3"}
-    squares = np.concatenate(list(external.squares()))
-    assert (squares.shape, squares.dtype) == ((24, 32, 32, 3), np.uint8)
-    assert list(by_brightness(squares).argmax(1)) == [0] * 12 + [1] * 12
+    squares = external.squares[:]
+    assert (squares.shape, external.squares.shape, squares.dtype) == ((24, 32, 32, 3), (24, 32, 32, 3), np.uint8)
+    assert list(by_brightness(external.squares).argmax(1)) == [0] * 12 + [1] * 12
 
 
-def test_squares_come_in_parts_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = np.concatenate(list(found(config_of()).squares()))
-    monkeypatch.setattr(external_images, "ANSWERED_AT_ONCE", 7)
-    parts = list(found(config_of()).squares())
-    assert [len(part) for part in parts] == [7, 7, 7, 3]
-    assert np.array_equal(np.concatenate(parts), whole)
+def test_squares_are_read_and_changed_a_slice_at_a_time() -> None:
+    pixels = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
+    asked: list[int] = []
+
+    def turned(squares: np.ndarray) -> np.ndarray:
+        asked.append(len(squares))
+        return squares[:, ::-1]
+
+    some = CachedSquares(pixels, np.array([4, 0, 2]), turned)
+    assert (len(some), some.shape) == (3, (3, 2, 2, 3))
+    assert np.array_equal(some[1:3], pixels[[0, 2]][:, ::-1])
+    assert asked == [2]
 
 
 def test_a_table_is_read_by_the_columns_of_the_training_images_from_its_own_folder() -> None:
@@ -120,27 +141,18 @@ def test_a_table_is_read_by_the_columns_of_the_training_images_from_its_own_fold
 
 
 def test_rows_whose_split_is_test_are_tested_from_the_pixels_already_prepared() -> None:
-    config = config_of(test=None)
-    manifest = prepared(config)
-    manifest.loc[manifest["group"] == "raw0", ["split", "fold"]] = ["test", -1]
-    external = found(config, manifest)
-    assert (external.source, external.elsewhere) == ("split test of the data", False)
-    assert external.counts == {"ok": 6}
-    assert set(external.images["group"]) == {"raw0"}
-    assert list(by_brightness(np.concatenate(list(external.squares()))).argmax(1)) == [0, 0, 0, 1, 1, 1]
+    split = found_split(with_split())
+    assert (split.source, split.counts) == ("split test of the data", {"ok": 6})
+    assert set(split.images["group"]) == {"raw0"}
+    assert list(by_brightness(split.squares).argmax(1)) == [0, 0, 0, 1, 1, 1]
     assert not Path("cache").exists()
 
 
-def test_both_sources_are_one_test_in_which_a_picture_counts_once() -> None:
-    config = config_of()
-    manifest = prepared(config)
-    manifest.loc[manifest["group"] == "raw0", ["split", "fold"]] = ["test", -1]
+def test_an_image_of_the_test_split_is_not_from_elsewhere() -> None:
     shutil.copy("raw/dark/raw0_0.png", "away/dark/away0_0.png")
-    external = found(config, manifest)
-    assert (external.source, external.elsewhere) == ("split test of the data and away", False)
-    assert external.counts == {"ok": 29, "duplicate": 1}
-    labels = external.images["label"].map(CLASSES.index)
-    assert list(by_brightness(np.concatenate(list(external.squares()))).argmax(1)) == list(labels)
+    manifest = with_split()
+    assert found(config_of(), manifest).counts == {"ok": 23, "copy": 1}
+    assert found_split(manifest).counts == {"ok": 6}
 
 
 def test_unreadable_files_copies_and_contradictions_are_counted_set_aside_and_told(
@@ -158,21 +170,19 @@ def test_unreadable_files_copies_and_contradictions_are_counted_set_aside_and_to
         "away: 1 images set aside: they cannot be read, for example dark/away0_90.png",
         "away: 1 images set aside: they show the pixels of another one, for example dark/away0_92.png",
         "away: 2 images set aside: they show the pixels of another one under another label, for example dark/away0_93",
-        "copies of training images, so they test nothing (not independent), for example dark/away0_91.png",
+        "copies of images of the data, so they test nothing (not independent), for example dark/away0_91.png",
     ):
         assert told in caplog.text
 
 
 def test_near_duplicates_of_training_images_among_the_test_rows_are_set_aside() -> None:
-    config = config_of(test=None)
-    manifest = prepared(config)
-    manifest.loc[manifest["group"] == "raw0", ["split", "fold"]] = ["test", -1]
+    manifest = with_split()
     alike = manifest["image_id"].isin(["dark/raw0_0.png", "dark/raw1_3.png"])
     only_tested = manifest["image_id"].isin(["light/raw0_0.png", "light/raw0_1.png"])
     manifest["cluster"] = np.select([alike, only_tested], ["dark/raw0_0.png", "light/raw0_0.png"], "")
-    external = found(config, manifest)
-    assert external.counts == {"ok": 5, "copy": 1}
-    assert "dark/raw0_0.png" not in set(external.images["image_id"])
+    split = found_split(manifest)
+    assert split.counts == {"ok": 5, "copy": 1}
+    assert "dark/raw0_0.png" not in set(split.images["image_id"])
 
 
 def test_a_training_image_turned_and_encoded_again_is_no_test() -> None:
@@ -246,6 +256,7 @@ def test_a_test_set_of_which_nothing_is_left_is_an_error_that_says_why() -> None
 
 INSIDE = {
     "accuracy": {"value": 0.9, "ci_low": 0.85, "ci_high": 0.93},
+    "balanced_accuracy": {"value": 0.9, "ci_low": 0.8, "ci_high": 0.95},
     "f1_macro": {"value": 1, "ci_low": 1, "ci_high": 1},
 }
 
@@ -256,7 +267,6 @@ def measured(answer: Any = by_brightness) -> dict[str, Any]:
 
 def test_the_figures_are_those_of_the_answers() -> None:
     metrics = measured()
-    assert metrics["elsewhere"]
     assert (metrics["source"], metrics["num_images"], metrics["num_groups"], metrics["failed"]) == ("away", 24, 4, 0)
     assert metrics["set_aside"] == {"copy": 0, "duplicate": 0, "conflict": 0}
     for name in ("accuracy", "f1_macro", "balanced_accuracy"):
@@ -268,14 +278,14 @@ def test_the_figures_are_those_of_the_answers() -> None:
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def always_dark(squares: np.ndarray) -> np.ndarray:
+def always_dark(squares: CachedSquares) -> np.ndarray:
     return np.tile([0.8, 0.2], (len(squares), 1))
 
 
 def test_the_drop_is_what_the_model_loses_outside_with_an_interval_of_both() -> None:
     metrics = measured(always_dark)
     outside, lost = metrics["accuracy"], metrics["drop"]["accuracy"]
-    assert (outside["value"], set(metrics["drop"])) == (0.5, {"accuracy", "f1_macro"})
+    assert (outside["value"], set(metrics["drop"])) == (0.5, {"accuracy", "balanced_accuracy", "f1_macro"})
     assert lost == drop(INSIDE["accuracy"], outside)
     assert lost["value"] == pytest.approx(0.4)
 

@@ -18,6 +18,7 @@ from microscopy_cls.evaluation.scores import (
     average_precision,
     binary_auroc,
     calibration_error,
+    class_totals,
     confusion_counts,
     scores_of_answers,
 )
@@ -183,6 +184,15 @@ def test_confusion_rows_are_truth_and_columns_what_was_predicted() -> None:
     for counts, weighting in zip(confusion_counts(predicted, weights), weights, strict=True):
         wanted = reference.confusion_matrix(predicted.truth, predicted.top, labels=range(4), sample_weight=weighting)
         assert np.array_equal(counts, wanted)
+
+
+def test_totals_of_classes_are_those_of_the_confusion_counts() -> None:
+    predicted = draw(3)
+    weights = np.random.default_rng(3).integers(0, 3, size=(2, 120)).astype(float)
+    counts = confusion_counts(predicted, weights)
+    wanted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+    for found, total in zip(class_totals(predicted, weights), wanted, strict=True):
+        assert np.array_equal(found, total)
 
 
 # Ranking scores

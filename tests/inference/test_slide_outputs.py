@@ -107,7 +107,9 @@ def test_the_summary_says_what_was_done(tmp_path: Path) -> None:
         "num_tissue_tiles": len(result.grid), "rule": "mean", "predicted": best, "confidence": result.answer.max(),
         "probs": dict(zip(CLASSES, result.answer, strict=True)), "shares": None,
         "novelty": np.median(result.novelty), "share_novel": (result.novelty >= 1).mean(),
+        "about_doubt": outputs.ABOUT_DOUBT,
     }  # fmt: skip
+    assert "thresholds of single images" in summary["about_doubt"]
 
 
 def test_a_model_without_a_sense_of_novelty_leaves_it_open(tmp_path: Path) -> None:

@@ -181,8 +181,13 @@ def complete(paths):
         "external_test": {
             "source": "other <lab>", "num_images": 12, "num_groups": 4, "failed": 1, "accuracy": figure(0.6),
             "f1_macro": figure(0.5), "balanced_accuracy": figure(0.6), "ece": figure(0.2),
-            "drop": {"accuracy": figure(0.2), "f1_macro": figure(0.3)},
+            "drop": {"accuracy": figure(0.2), "balanced_accuracy": figure(0.2), "f1_macro": figure(0.3)},
             "per_class": {name: {"recall": figure(0.6), "num_images": 4} for name in classes},
+        },
+        "test_split": {
+            "source": "split test of the data", "num_images": 6, "num_groups": 6, "failed": 0,
+            "accuracy": figure(0.75), "f1_macro": figure(0.7), "balanced_accuracy": figure(0.75), "ece": figure(0.1),
+            "drop": {name: figure(0.05) for name in ("accuracy", "balanced_accuracy", "f1_macro")}, "per_class": {},
         },
         **_trust(classes),
     }  # fmt: skip

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from microscopy_cls.errors import DataError
 from microscopy_cls.reporting import abstain, gallery, write_report
 from microscopy_cls.reporting.abstain import referral
+from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.montage import MAX_NUM_BYTES
 from microscopy_cls.reporting.numbers import Estimate
 from microscopy_cls.reporting.tables import ClassRow
@@ -19,8 +20,8 @@ from microscopy_cls.reporting.verdict import class_sizes
 
 SECTIONS = [
     "verdict", "result", "data", "classes", "confusion", "roc", "calibration", "referral", "sets", "novelty",
-    "examples", "browser", "labels", "shortcuts", "leakage", "duplicates", "quality", "curves", "external",
-    "set-aside", "method", "card", "reproduce",
+    "examples", "browser", "labels", "shortcuts", "leakage", "duplicates", "quality", "curves", "test-split",
+    "external", "set-aside", "method", "card", "reproduce",
 ]  # fmt: skip
 HOSTILE_CLASSES = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "{{ 7 * 7 }}")
 
@@ -53,6 +54,7 @@ def test_every_section_is_there_in_order_and_the_contents_lead_to_each(whole_pag
     [
         {"calibration": ["calibration"], "conformal": ["sets"], "label_errors": ["labels"]},
         {"risk_coverage": ["referral"], "novelty": ["novelty"], "external_test": ["external"],
+         "test_split": ["test-split"],
          "audit": ["shortcuts", "leakage", "duplicates", "quality"]},
     ],
 )  # fmt: skip
@@ -94,20 +96,64 @@ def test_what_failed_may_not_be_claimed_and_what_warns_only_with_care(whole_page
     assert "That every image counts once" in denied
     assert "Only with care: that the model recognises the subject" in denied
     assert "stated confidence" not in denied
-    assert "other instruments" not in denied
-    assert "What to expect elsewhere stands under External test" in denied
-    assert "On images from elsewhere (the external test set) it names 60.0 % (50.0–70.0 %) correctly." in text
+    assert "laboratories; the external test set speaks for its own alone." in denied
+    assert "What became of them on an external test set stands under External test" in denied
+    assert "On a test split of the same data it names 75.0 % (65.0–85.0 %) correctly." in text
+    assert "On an external test set it names 60.0 % (50.0–70.0 %) correctly." in text
 
 
-def test_a_split_of_the_same_table_is_not_called_elsewhere():
-    paths = experiment()
-    external = complete(paths)["external_test"] | {"elsewhere": False, "source": "split test of the data"}
-    page = report(write_complete(paths, external_test=external))
+def test_a_test_split_and_an_external_set_have_their_own_figures(whole_page):
+    assert "6 images ( split test of the data ), never trained on" in told(whole_page, "test-split")
+    assert "75.0 % 65.0–85.0" in told(whole_page, "test-split")
+    assert "60.0 %" not in told(whole_page, "test-split")
+    assert "12 images in 4 groups ( other &lt;lab&gt; ), never trained on" in told(whole_page, "external")
+    method = told(whole_page, "method")
+    assert "On a test split of the same data (6 images) the mean of all models had an accuracy of 75.0 %" in method
+    assert "On an external test set (12 images in 4 groups) the mean of all models had an accuracy of 60.0 %" in method
+
+
+def test_a_split_of_the_same_table_says_nothing_of_other_places():
+    page = report(write_complete(experiment(), external_test=None))
     text = told(page, "verdict")
-    assert "On the test split it names 60.0 % (50.0–70.0 %) correctly." in text
     assert "other instruments, preparations or laboratories; the test split is of the same source." in text
-    assert "elsewhere" not in page.shown
-    assert "On a test split (12 images in 4 groups) the accuracy was" in page.shown
+    assert "only an external test set would" in text
+    assert "New images of the same source, so it says nothing about another one." in told(page, "test-split")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (0.1, 0.3, "The accuracy is lower than in cross-validation (a drop of +20.0 points, +10.0 to +30.0)."),
+        (-0.1, 0.3, "No difference in accuracy from cross-validation is shown (a drop of +20.0 points, −10.0 to"),
+        (-0.3, -0.1, "The accuracy is higher than in cross-validation (a drop of +20.0 points, −30.0 to −10.0)."),
+    ],
+)  # fmt: skip
+def test_a_drop_is_told_as_its_interval_allows(low, high, sentence):
+    metrics = {"per_class": {}, "external_test": {"drop": {"accuracy": figure(0.2, low, high)}}}
+    assert outside_tests(metrics)[0].told.startswith(sentence)
+
+
+@pytest.mark.parametrize(("high", "is_told"), [(0.89, True), (0.9, False)])
+def test_sets_that_are_shown_to_hold_the_truth_too_seldom_are_called_so(high, is_told):
+    paths = experiment()
+    found = complete(paths)["conformal"] | {"coverage": figure(0.85, 0.8, high)}
+    text = told(report(write_complete(paths, conformal=found)), "sets")
+    assert ("That is less than aimed at , perhaps because the groups differ more from one another" in text) is is_told
+
+
+def test_temperatures_are_shown_where_they_are_the_whole_scaling():
+    paths = experiment()
+    found = complete(paths)["calibration"]
+    assert "Temperatures of the folds' models" in told(report(write_complete(paths)), "calibration").replace(
+        "&#39;", "'"
+    )
+    text = told(report(write_complete(paths, calibration=found | {"method": "vector"})), "calibration")
+    assert "Vector scaling" in text
+    assert "emperature" not in text
+
+
+def test_outside_calibrated_confidence_is_compared_with_calibrated_confidence(whole_page):
+    assert "Calibration error 0.150 0.050–0.250 0.200 0.100–0.300" in told(whole_page, "external")
 
 
 def test_an_external_test_says_which_classes_and_images_it_lacks():
@@ -115,7 +161,7 @@ def test_an_external_test_says_which_classes_and_images_it_lacks():
     external = complete(paths)["external_test"] | {"set_aside": {"copy": 2, "duplicate": 1, "conflict": 0}}
     external["per_class"]["alga"] = {"recall": {"value": None, "ci_low": None, "ci_high": None}, "num_images": 0}
     text = told(report(write_complete(paths, external_test=external)), "external")
-    assert "3 more images set aside as copies or contradictions." in text
+    assert "Not counted: 3 copies and contradictions; 1 unreadable file." in text
     assert "Without an image here: alga." in text
 
 
@@ -202,7 +248,7 @@ def test_prediction_sets_name_target_coverage_and_coarse_classes(whole_page):
 def test_artefacts_stand_against_chance_and_the_model_and_unjudged_ones_have_no_verdict(whole_page):
     text = told(whole_page, "shortcuts")
     assert "names 50.0 % (40.0–60.0 %) correctly, where chance gives 33.0 % and the model 80.0 %" in text
-    assert "artefact (size, at telling alga) reaches 45.0 % (35.0–55.0 %) of the model's skill" in text.replace(
+    assert "artefact (size, at telling alga) has 45.0 % (35.0–55.0 %) of the model's skill" in text.replace(
         "&#39;", "'"
     )
     assert "width (size, importance 0.300) wider in alga." in text
@@ -215,7 +261,7 @@ def test_artefacts_stand_against_chance_and_the_model_and_unjudged_ones_have_no_
 def test_leakage_and_the_external_drop_are_in_points(whole_page):
     assert "gains +10.0 points of accuracy (−2.0 to +15.0)" in told(whole_page, "leakage")
     assert "+20.0 +10.0 to +30.0" in told(whole_page, "external")
-    assert "1 more file could not be read" in told(whole_page, "external")
+    assert "Not counted: 1 unreadable file." in told(whole_page, "external")
 
 
 def test_a_gain_that_may_be_chance_is_not_called_recognition(whole_page):
@@ -325,7 +371,7 @@ def test_the_method_paragraph_says_data_protocol_figures_and_software(whole_page
         "fine-tuned from a1_in1k weights", "stratified 3-fold cross-validation with no group or cluster of copies",
         "chosen on 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
         "1,000 bootstrap resamples of groups", "from 0.200 (0.100–0.300) to 0.150", "aimed at 90 % coverage",
-        "(12 images in 4 groups) the accuracy was 60.0 %", "torch 2.9",
+        "(12 images in 4 groups) the mean of all models had an accuracy of 60.0 %", "torch 2.9",
     ):  # fmt: skip
         assert words in text
 

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from microscopy_cls.system.progress import bar
+
 THUMB_PX = 32
 NUM_FREQUENCIES = 9  # an axis; with fewer, crops rank behind strangers more often, with more their likeness falls
 CENTRE_CUT = 0.025  # a side: half of the largest crop, wherever it was cut
@@ -76,13 +78,16 @@ def candidates(thumbs: Thumbnails) -> Iterator[Candidate]:
     norms = np.sqrt((whole**2).sum((1, 2)))
     rows = np.flatnonzero(norms >= MIN_CONTRAST * THUMB_PX)  # by Parseval, of a pattern of the lowest frequency
     whole, centre = (_of_unit_length(kind[rows]) for kind in (whole, centre))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        likeness = _likeness(whole[part], whole[start:])
-        np.maximum(likeness, _likeness(whole[part], centre[start:]), out=likeness)
-        np.maximum(likeness, _likeness(centre[part], whole[start:]), out=likeness)
-        for row, col, view in _most_alike(likeness):
-            yield Candidate(int(rows[start + row]), int(rows[start + col]), view)
+    with bar("comparing", len(rows) * (len(rows) + 1) // 2, "pair") as moved:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            likeness = _likeness(whole[part], whole[start:])
+            np.maximum(likeness, _likeness(whole[part], centre[start:]), out=likeness)
+            np.maximum(likeness, _likeness(centre[part], whole[start:]), out=likeness)
+            for row, col, view in _most_alike(likeness):
+                yield Candidate(int(rows[start + row]), int(rows[start + col]), view)
+            num_done, num_left = len(likeness[0]), len(rows) - start
+            moved.update(num_done * num_left - num_done * (num_done - 1) // 2)
 
 
 def _coefficients(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from microscopy_cls.dataset.alignment import MIN_COARSE, Bands, Match, bands, is_same_picture, match
 from microscopy_cls.dataset.lookalikes import Candidate, candidates, seen, thumbnails, unseen
+from microscopy_cls.system.progress import progress
 
 NUM_KEPT = 500  # images whose bands are kept, 65 MB
 
@@ -38,7 +39,7 @@ def near_duplicate_pairs(pixels: Squares, rows: Sequence[int] | NDArray[np.int64
     rows = np.asarray(rows, np.int64)
     if len(rows) < 2:
         return np.empty((0, 2), np.int64)
-    thumbs = thumbnails(_grey(pixels, row) for row in rows)
+    thumbs = thumbnails(_grey(pixels, row) for row in progress(rows, "shrinking"))
     alike = list(candidates(thumbs))
     matches = _best_matches(thumbs.whole, alike)
 
@@ -48,7 +49,7 @@ def near_duplicate_pairs(pixels: Squares, rows: Sequence[int] | NDArray[np.int64
 
     found = [
         (rows[pair.first], rows[pair.second])
-        for pair, (fit, second) in zip(alike, matches, strict=True)
+        for pair, (fit, second) in progress(zip(alike, matches, strict=True), "confirming", len(alike), "pair")
         if _confirmed(bands_of, pair, fit, second)
     ]
     return np.array(sorted(found), np.int64).reshape(-1, 2)
@@ -69,7 +70,7 @@ def _best_matches(thumbs: NDArray[np.uint8], alike: list[Candidate]) -> list[tup
         targets[pair.first].append((number, True))
         targets[pair.second].append((number, False))
     best: dict[int, tuple[Match, bool]] = {}
-    for source, wanted in targets.items():
+    for source, wanted in progress(targets.items(), "aligning", len(targets)):
         views = np.stack([_target(thumbs, alike[number], second) for number, second in wanted])
         for (number, second), fit in zip(wanted, match(thumbs[source], views), strict=True):
             if number not in best or fit.score > best[number][0].score:

@@ -16,7 +16,7 @@ from microscopy_cls.errors import ConfigError, DataError
 from microscopy_cls.evaluation.assemble import assemble_bundle
 from microscopy_cls.evaluation.calibration import reliability_table
 from microscopy_cls.evaluation.doubt import doubt_report, fit_doubt
-from microscopy_cls.evaluation.external_images import read_external
+from microscopy_cls.evaluation.external_images import read_external, read_test_split
 from microscopy_cls.evaluation.held_out import read_held_out
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
@@ -41,7 +41,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
 
     Raises:
         DataError: the run does not belong to the manifest, its files do not belong together, or the images were
-            prepared with other settings; or the external test set cannot be used.
+            prepared with other settings; or a test set cannot be used.
         ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
     manifest = _manifest_of(config, paths, state)
@@ -51,7 +51,11 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
     held_out = read_held_out(paths, oof, groups, classes)
     # Read before anything is written: a faulty test set would leave a new bundle beside old figures.
-    external = read_external(config.data, reading_of(config), manifest, classes, paths.prepared, paths.external)
+    reading = reading_of(config)
+    tests = {
+        "test_split": read_test_split(manifest, paths.prepared),
+        "external_test": read_external(config.data, reading, manifest, classes, paths.prepared, paths.external),
+    }
     resamples, seed = config.evaluate.bootstrap_samples, config.runtime.seed
     looks = _looks(paths, manifest, oof)
     doubt = fit_doubt(held_out, looks, config.evaluate.target_coverage, resamples=resamples, seed=seed)
@@ -63,7 +67,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     info = assemble_bundle(config, paths, manifest, metrics, doubt, state)
     tried = try_strangers(paths.bundle, info, doubt.experience, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
-    metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics, external)
+    metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics, tests)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
     _track(tracker, config, paths, metrics)
@@ -140,6 +144,7 @@ def _flat_metrics(metrics: Json) -> dict[str, float]:
             flat[name] = figure["value"]
     for name, row in metrics["per_class"].items():
         flat[f"f1_class_{name}"] = row["f1"]["value"]
-    for name in ("accuracy", "f1_macro") if metrics["external_test"] else ():
-        flat[f"external_{name}"] = metrics["external_test"][name]["value"]
+    for prefix, section in (("test_split", "test_split"), ("external", "external_test")):
+        for name in ("accuracy", "f1_macro") if metrics[section] else ():
+            flat[f"{prefix}_{name}"] = metrics[section][name]["value"]
     return {name: value for name, value in flat.items() if value is not None}

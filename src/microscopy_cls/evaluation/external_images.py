@@ -1,9 +1,8 @@
-"""Images of an external test set: read and verified as the training images are, and independent of them."""
+"""Images outside the cross-validation: the test split of the data, and an external set read as the data were."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from microscopy_cls.dataset.manifest import trainable
 from microscopy_cls.dataset.near_duplicates import near_duplicate_pairs
 from microscopy_cls.dataset.sources import list_files
 from microscopy_cls.errors import ConfigError, DataError
+from microscopy_cls.evaluation.cached_squares import CachedSquares
 
-ANSWERED_AT_ONCE = 512  # squares in memory: 77 MB at 224 px
 USED = ["image_id", "label", "group", "split", "status", "error", "pixel_digest"]
-SPLIT, FILES = 0, 1  # where an image comes from: rows of the manifest, files of data.test
 
 log = logging.getLogger(__name__)
 
@@ -32,41 +30,49 @@ class ExternalImages:
 
     Attributes:
         source: in words.
-        images: a row a usable image: `image_id, label, group`, `origin` (of `pixels`) and `row` (in it).
-        pixels: caches, each uint8 (n, size_px, size_px, 3).
-        counts: of all images by status: ok, unreadable, duplicate, conflict, copy (of a training image).
+        images: a row a usable image: `image_id, label, group` and `row` (of the pixel cache).
+        squares: their pixels, in their order.
+        counts: of all images by status: ok, unreadable, duplicate, conflict, copy (of an image of the data).
     """
 
     source: str
     images: pd.DataFrame
-    pixels: dict[int, NDArray[np.uint8]]
+    squares: CachedSquares
     counts: dict[str, int]
 
-    @property
-    def elsewhere(self) -> bool:
-        """Whether all come from `data.test`: a split of the training images' own table is of their source."""
-        return SPLIT not in self.pixels
 
-    def squares(self) -> Iterator[NDArray[np.uint8]]:
-        """The images in their order, (b, size_px, size_px, 3) with b up to `ANSWERED_AT_ONCE`."""
-        for _, part in self.images.groupby("origin", sort=False):
-            pixels, rows = self.pixels[int(part["origin"].iloc[0])], part["row"].to_numpy(np.int64)
-            for start in range(0, len(rows), ANSWERED_AT_ONCE):
-                yield pixels[rows[start : start + ANSWERED_AT_ONCE]]
+def read_test_split(manifest: pd.DataFrame, prepared: Path) -> ExternalImages | None:
+    """The rows of the manifest whose split is test, kept apart but of the data's own source; None without any.
+
+    Unreadable files, copies within the test and copies of training images are counted and set aside.
+
+    Args:
+        manifest: of the data.
+        prepared: folder of its pixel cache.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    held_out = manifest[manifest["split"] == "test"]
+    if not len(held_out):
+        return None
+    files = held_out.assign(group=held_out["split_group"])[[*USED, "cluster"]].assign(row=held_out.index)
+    return _usable("split test of the data", files, trainable(manifest), open_pixels(prepared))
 
 
 def read_external(
     data: Data, reading: Reading, manifest: pd.DataFrame, classes: list[str], prepared: Path, folder: Path
 ) -> ExternalImages | None:
-    """The images of `data.test` and the rows of the manifest whose split is test; None where there are neither.
+    """The images of `data.test`; None where it is not set.
 
-    Unreadable files, copies within the test and copies of training images are counted and set aside.
+    Unreadable files, copies within the test and copies of the data, its test split included, are counted and set
+    aside: they are not from elsewhere.
 
     Args:
         data: section of the config; `data.test` is a folder per class, or a table with the columns that `data.columns`
             names (but for the split), whose paths start from its own folder. `data.group_regex` names the groups.
         reading: how the training images were read.
-        manifest: of the training images.
+        manifest: of the data.
         classes: that the model knows.
         prepared: folder of the manifest's pixel cache.
         folder: of the pixel cache of `data.test`; written, and reused where the files have not changed.
@@ -75,29 +81,23 @@ def read_external(
         ConfigError: a column is not in the table, or two ways to group are given.
         DataError: nothing is there or nothing is left, the listing is faulty, or the model does not know a class.
     """
-    parts, pixels, sources = [], {}, []
-    held_out = manifest[manifest["split"] == "test"]
-    if len(held_out):
-        sources.append("split test of the data")
-        pixels[SPLIT] = open_pixels(prepared)
-        known = held_out.assign(group=held_out["split_group"])
-        parts.append(known[[*USED, "cluster"]].assign(origin=SPLIT, row=held_out.index))
-    if data.test is not None:
-        sources.append(str(data.test))
-        files = _read_files(data, data.test, reading, classes, folder)
-        pixels[FILES] = open_pixels(folder)
-        near = _near_trained(files, pixels[FILES], trainable(manifest), open_pixels(prepared))
-        parts.append(files[USED].assign(cluster=near, origin=FILES, row=files.index))
-    if not parts:
+    if data.test is None:
         return None
-    found = _set_copies_aside(mark_duplicates(pd.concat(parts, ignore_index=True)), trainable(manifest))
-    source = " and ".join(sources)
+    files = _read_files(data, data.test, reading, classes, folder)
+    pixels, own = open_pixels(folder), manifest[manifest["status"] == "ok"]
+    near = _near_own(files, pixels, own, open_pixels(prepared))
+    return _usable(str(data.test), files[USED].assign(cluster=near, row=files.index), own, pixels)
+
+
+def _usable(source: str, files: pd.DataFrame, own: pd.DataFrame, pixels: NDArray[np.uint8]) -> ExternalImages:
+    """What of the files can be tested on; `own` are images that they may not be copies of."""
+    found = _set_copies_aside(mark_duplicates(files.reset_index(drop=True)), own)
     counts = {str(status): int(count) for status, count in found["status"].value_counts().items()}
     _tell(source, found, counts)
-    usable = found.loc[found["status"] == "ok", ["image_id", "label", "group", "origin", "row"]]
+    usable = found.loc[found["status"] == "ok", ["image_id", "label", "group", "row"]].reset_index(drop=True)
     if usable["group"].nunique() == 1:
         log.warning("%s: all images are one group, so the intervals of its figures have no width", source)
-    return ExternalImages(source, usable.reset_index(drop=True), pixels, counts)
+    return ExternalImages(source, usable, CachedSquares(pixels, usable["row"].to_numpy(np.int64)), counts)
 
 
 def _read_files(data: Data, test: Path, reading: Reading, classes: list[str], folder: Path) -> pd.DataFrame:
@@ -126,23 +126,23 @@ def _as_source(data: Data, test: Path) -> Data:
     return data.model_copy(update={"root": None, "table": test, "columns": columns, "metadata": ()})
 
 
-def _near_trained(
-    files: pd.DataFrame, pixels: NDArray[np.uint8], trained: pd.DataFrame, trained_pixels: NDArray[np.uint8]
+def _near_own(
+    files: pd.DataFrame, pixels: NDArray[np.uint8], own: pd.DataFrame, own_pixels: NDArray[np.uint8]
 ) -> pd.Series:
-    """Id of the training image that a file shows, resized, turned, cropped or so; "" for the others."""
+    """Id of the image of the data that a file shows, resized, turned, cropped or so; "" for the others."""
     rows = files.index[files["status"] == "ok"]
-    squares = [*(trained_pixels[row] for row in trained.index), *(pixels[row] for row in rows)]  # views, not copies
+    squares = [*(own_pixels[row] for row in own.index), *(pixels[row] for row in rows)]  # views, not copies
     pairs = near_duplicate_pairs(squares, np.arange(len(squares)))
-    crossing = pairs[(pairs[:, 0] < len(trained)) & (pairs[:, 1] >= len(trained))]
+    crossing = pairs[(pairs[:, 0] < len(own)) & (pairs[:, 1] >= len(own))]
     near = pd.Series("", index=files.index)
-    near[rows[crossing[:, 1] - len(trained)]] = trained["image_id"].iloc[crossing[:, 0]].to_numpy()
+    near[rows[crossing[:, 1] - len(own)]] = own["image_id"].iloc[crossing[:, 0]].to_numpy()
     return near
 
 
-def _set_copies_aside(files: pd.DataFrame, trained: pd.DataFrame) -> pd.DataFrame:
-    """Status `copy` for usable images whose pixels, or whose near-duplicates, a member was trained on."""
-    clusters = {*trained["cluster"], *trained["image_id"]} - {""}
-    copied = files["pixel_digest"].isin(trained["pixel_digest"]) | files["cluster"].isin(clusters)
+def _set_copies_aside(files: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """Status `copy` for usable images whose pixels, or whose near-duplicates, are among these."""
+    clusters = {*own["cluster"], *own["image_id"]} - {""}
+    copied = files["pixel_digest"].isin(own["pixel_digest"]) | files["cluster"].isin(clusters)
     return files.assign(status=files["status"].mask(copied & (files["status"] == "ok"), "copy"))
 
 
@@ -158,7 +158,7 @@ def _tell(source: str, files: pd.DataFrame, counts: dict[str, int]) -> None:
         "unreadable": "cannot be read",
         "duplicate": "show the pixels of another one",
         "conflict": "show the pixels of another one under another label",
-        "copy": "are copies of training images, so they test nothing (not independent)",
+        "copy": "are copies of images of the data, so they test nothing (not independent)",
     }
     for status, reason in reasons.items():
         if counts.get(status):

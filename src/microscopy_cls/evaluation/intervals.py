@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
-CELLS_AT_ONCE = 8_000_000  # weights held in memory at a time: 64 MB
+CELLS_AT_ONCE = 8_000_000  # weights held in memory at a time: 64 MB; no score takes more than a few times that
 
 Scores = Callable[[Array], dict[str, Array]]
 

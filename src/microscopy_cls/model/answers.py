@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,19 @@ Features = NDArray[np.float32]
 Run = Callable[[NDArray[np.uint8]], tuple[Any, Any]]
 
 
-def member_answers(
-    folder: Path, info: BundleInfo, member: Member, squares: NDArray[np.uint8]
-) -> tuple[Logits, Features]:
+class Squares(Protocol):
+    """What is asked of the squares: an array is one, and so is what reads them only when asked."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, size_px, size_px, 3)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.uint8]: ...
+
+
+def member_answers(folder: Path, info: BundleInfo, member: Member, squares: Squares) -> tuple[Logits, Features]:
     """Answers of one member in fp32, by its OpenVINO graph where that is installed, by torch elsewhere and on CUDA.
 
     Args:
@@ -42,7 +52,7 @@ def member_answers(
     return _in_batches(run or _in_torch(folder, info, member), squares, f"fold {member.fold}")
 
 
-def graph_answers(graph: Any, squares: NDArray[np.uint8], precision: str = "fp32") -> tuple[Logits, Features]:
+def graph_answers(graph: Any, squares: Squares, precision: str = "fp32") -> tuple[Logits, Features]:
     """Answers of an `openvino.Model` with pixels in, logits and features out; as `member_answers`."""
     return _in_batches(_compiled(graph, precision), squares, "images")
 
@@ -73,7 +83,7 @@ def _in_torch(folder: Path, info: BundleInfo, member: Member) -> Run:
     return run
 
 
-def _in_batches(run: Run, squares: NDArray[np.uint8], what: str) -> tuple[Logits, Features]:
+def _in_batches(run: Run, squares: Squares, what: str) -> tuple[Logits, Features]:
     """Batches of one size, the last one filled with zeros: an answer depends on its square alone, to the last bit."""
     answers: list[tuple[Logits, Features]] = []
     with bar(what, len(squares), shown=len(squares) >= LONG) as shown:

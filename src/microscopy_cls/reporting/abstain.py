@@ -50,6 +50,11 @@ class Sets:
     sizes: list[tuple[str, int]]
     coarse: list[str]
 
+    @property
+    def falls_short(self) -> bool:
+        """Whether the sets are shown to hold the truth less often than aimed at."""
+        return self.coverage.high is not None and self.coverage.high < self.target
+
 
 @dataclass(frozen=True)
 class Novelty:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from microscopy_cls.config import Config
-from microscopy_cls.reporting.external import external_test
+from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named
 from microscopy_cls.reporting.verdict import VerdictBox
@@ -28,7 +28,7 @@ def method(config: Config, inputs: Inputs) -> str:
     """The paragraph: data, model, protocol, figures, software. Only what the files say."""
     sentences = [
         _data(inputs), _model(config, inputs), _protocol(config, inputs), _result(inputs), *_trust(inputs.metrics),
-        _external(inputs.metrics), _software(inputs),
+        *_outside(inputs.metrics), _software(inputs),
     ]  # fmt: skip
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -110,12 +110,11 @@ def _trust(metrics: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _external(metrics: Mapping[str, Any]) -> str:
-    found = external_test(metrics)
-    if found is None:
-        return ""
-    which = "an external test set" if found.elsewhere else "a test split"
-    return f"On {which} ({found.size}) the accuracy was {found.figures[0].outside.full}."
+def _outside(metrics: Mapping[str, Any]) -> list[str]:
+    return [
+        f"On {test.named} ({test.size}) the mean of all models had an accuracy of {test.accuracy.outside.full}."
+        for test in outside_tests(metrics)
+    ]
 
 
 def _software(inputs: Inputs) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microscopy_cls.config import Config
-from microscopy_cls.reporting.external import is_elsewhere
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named, shown
 from microscopy_cls.reporting.tables import ClassRow
@@ -65,8 +64,8 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
         _choice(config),
         Claim(
             "What the intervals cover.",
-            "The chance in which images were collected. Not the chance in training (another random seed gives "
-            "slightly other figures), and not wrong labels.",
+            "Which images happened to be collected. Not the luck of training (another random seed gives slightly other "
+            "figures), and not wrong labels.",
         ),
         _few(classes, inputs),
         _kept_out(inputs),
@@ -79,10 +78,9 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
 
 
 def _source(inputs: Inputs) -> Claim:
-    beyond = "What to expect elsewhere stands under External test, as far as that set goes."
-    external = inputs.metrics.get("external_test")
-    if not external or not is_elsewhere(external):
-        beyond = "They say nothing about another laboratory; only an external test set would."
+    beyond = "They say nothing about another laboratory; only an external test set would."
+    if inputs.metrics.get("external_test"):
+        beyond = "What became of them on an external test set stands under External test."
     text = "The figures hold for new images made as these were: same instruments, preparation and labelling."
     return Claim("Same source only.", f"{text} {beyond}")
 
@@ -131,7 +129,7 @@ def _kept_out(inputs: Inputs) -> Claim | None:
     num_kept = int((~usable["image_id"].isin(inputs.oof["image_id"])).sum())
     if not num_kept:
         return None
-    where = "its own figures stand under External test" if inputs.metrics.get("external_test") else "has no figures"
+    where = "its own figures stand under Test split" if inputs.metrics.get("test_split") else "it has no figures"
     text = (
         f"{counted(num_kept, 'usable image')} (the test split) took no part in training and cross-validation; {where}."
     )

@@ -1,4 +1,4 @@
-"""The external test: images that no fold held, beside the cross-validation."""
+"""Tests outside the cross-validation, beside it: the data's own test split, and an external set."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ FIGURES: tuple[tuple[str, str, Kind], ...] = (
     ("f1_macro", "Macro F1", "decimal"),
     ("ece", "Calibration error", "decimal"),
 )
+# section of the metrics file, anchor on the page, its heading, what it is called in a sentence, what it can say
+TESTS: tuple[tuple[str, str, str, str, str], ...] = (
+    ("test_split", "test-split", "Test split", "a test split of the same data",
+     "New images of the same source, so it says nothing about another one."),
+    ("external_test", "external", "External test", "an external test set",
+     "It speaks for other instruments, preparations or laboratories as far as it comes from there."),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,15 +35,17 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class ExternalTest:
-    """Images apart from the cross-validation: `size` in words, figures over all classes, the share found of each.
+class OutsideTest:
+    """One test: what it is `named` in a sentence, `scope` and `size` in words, figures over all classes and of each.
 
-    `elsewhere` is false where images of the test split, which come from the same table, are among them; `num_aside`
-    counts copies and contradictions.
+    `anchor` is its place on the page; `num_aside` counts copies and contradictions.
     """
 
+    anchor: str
+    title: str
+    named: str
+    scope: str
     source: str
-    elsewhere: bool
     size: str
     num_failed: int
     num_aside: int
@@ -48,25 +57,43 @@ class ExternalTest:
         """Classes of which there is no image."""
         return [named(row.title) for row in self.classes if not row.num_images]
 
+    @property
+    def accuracy(self) -> Compared:
+        """The first figure."""
+        return self.figures[0]
 
-def is_elsewhere(found: Mapping[str, Any]) -> bool:
-    """Whether an external test can speak of other sources; files that do not say are of a set of its own."""
-    return bool(found.get("elsewhere", True))
+    @property
+    def told(self) -> str:
+        """What became of the accuracy, in a sentence."""
+        drop = self.accuracy.drop
+        if drop.value is None or drop.low is None or drop.high is None:
+            return ""
+        interval = f"a drop of {drop.text} points, {drop.interval}"
+        if drop.low > 0:
+            return f"The accuracy is lower than in cross-validation ({interval})."
+        if drop.high < 0:
+            return f"The accuracy is higher than in cross-validation ({interval})."
+        return f"No difference in accuracy from cross-validation is shown ({interval})."
 
 
-def external_test(metrics: Mapping[str, Any]) -> ExternalTest | None:
-    """From the metrics file; None where nothing was tested elsewhere."""
-    found = metrics.get("external_test")
-    if not found:
-        return None
+def outside_tests(metrics: Mapping[str, Any]) -> list[OutsideTest]:
+    """From the metrics file; empty where nothing was tested outside."""
+    return [_test(metrics, metrics[key], words) for key, *words in TESTS if metrics.get(key)]
+
+
+def _test(metrics: Mapping[str, Any], found: Mapping[str, Any], words: list[str]) -> OutsideTest:
+    anchor, title, named_as, scope = words
     images, groups = (int(found.get(key) or 0) for key in ("num_images", "num_groups"))
-    return ExternalTest(
+    return OutsideTest(
+        anchor,
+        title,
+        named_as,
+        scope,
         str(found.get("source") or ""),
-        is_elsewhere(found),
-        f"{counted(images, 'image')} in {counted(groups, 'group')}",
+        counted(images, "image") + (f" in {counted(groups, 'group')}" if groups != images else ""),
         int(found.get("failed") or 0),
         sum((found.get("set_aside") or {}).values()),
-        [_overall(metrics, found, key, title, kind) for key, title, kind in FIGURES],
+        [_overall(metrics, found, key, name, kind) for key, name, kind in FIGURES],
         [_of_class(metrics, str(name), entry) for name, entry in (found.get("per_class") or {}).items()],
     )
 
@@ -74,6 +101,8 @@ def external_test(metrics: Mapping[str, Any]) -> ExternalTest | None:
 def _overall(metrics: Mapping[str, Any], found: Mapping[str, Any], key: str, title: str, kind: Kind) -> Compared:
     drop = (found.get("drop") or {}).get(key)
     inside, outside = (Estimate.read(one.get(key), kind) for one in (metrics, found))
+    if key == "ece":  # outside, the probabilities are calibrated
+        inside = Estimate.read((metrics.get("calibration") or {}).get("ece_after"), kind)
     return Compared(title, inside, outside, Estimate.read(drop, "points" if kind == "percent" else kind))
 
 

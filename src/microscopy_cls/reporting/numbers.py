@@ -85,9 +85,9 @@ def count(num: int) -> str:
     return f"{num:,}"
 
 
-def counted(num: int, noun: str) -> str:
-    """A number and its noun: "1 image", "20,000 images"."""
-    return f"{num:,} {noun if num == 1 else noun + 's'}"
+def counted(num: int, noun: str, many: str = "") -> str:
+    """A number and its noun: "1 image", "20,000 images"; `many` where an s does not make the plural."""
+    return f"{num:,} {noun if num == 1 else many or noun + 's'}"
 
 
 def duration(seconds: float | None) -> str:

@@ -128,12 +128,14 @@ def _result(config: Config, inputs: Inputs, album: Album) -> dict[str, Any]:
 def _trust(inputs: Inputs, album: Album) -> dict[str, Any]:
     """What the model knows of its own mistakes, and these."""
     metrics, examples = inputs.metrics, gallery.examples(inputs, album)
+    outside = external.outside_tests(metrics)
     return {
         "calibration": reliability.calibration(metrics),
         "referral": abstain.referral(metrics),
         "sets": abstain.sets(metrics),
         "novelty": abstain.novelty(metrics),
-        "external": external.external_test(metrics),
+        "outside": outside,
+        "outside_contents": [(test.anchor, test.title) for test in outside],
         **examples,
         "with_evidence": any(answer.evidence for answers in examples.values() for answer in answers),
         "num_errors": int((inputs.oof["label"] != inputs.oof["predicted"]).sum()),

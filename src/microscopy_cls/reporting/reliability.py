@@ -15,7 +15,7 @@ from microscopy_cls.reporting.svg import BLUE, MUTED, RULE, STYLE, inches, inlin
 
 METHODS = {
     "temperature": "Temperature scaling: one number per model stretches or shrinks its confidence.",
-    "vector": "Vector scaling: a factor and an offset per class for each model.",
+    "vector": "Vector scaling: for each model a factor and an offset per class, better here than one number per model.",
     "none": "Confidence is left as the models state it.",
 }
 
@@ -47,13 +47,14 @@ def calibration(metrics: Mapping[str, Any]) -> Calibration | None:
         return None
     accuracy = metrics.get("accuracy")
     changes = [
-        Change("Calibration error", "mean gap between stated confidence and accuracy; lower is better",
+        Change("Calibration error", "mean gap between stated confidence and accuracy; few images raise it by chance",
                *_pair(found, "ece", "decimal")),
         Change("Log loss", "surprise at the truth in nats; lower is better", *_pair(found, "log_loss", "decimal")),
         Change("Accuracy", "scaling may change which class is likeliest",
                Estimate.read(accuracy, "percent"), Estimate.read(found.get("accuracy_after"), "percent")),
     ]  # fmt: skip
-    temperatures = [finite(value) for value in found.get("temperatures") or ()]
+    alone = found.get("method") == "temperature"  # of vector scaling it is but one number of many
+    temperatures = [finite(value) for value in found.get("temperatures") or ()] if alone else []
     diagrams = [
         (title, reliability_diagram(found[key], key.replace("_", "-"), title))
         for key, title in (("bins_before", "As the models state it"), ("bins_after", "After scaling"))

@@ -26,8 +26,13 @@ MEASURES: tuple[tuple[str, str, Kind, str], ...] = (
     ("precision_macro", "Macro precision", "percent", "mean over classes of the share right among those named so"),
     ("recall_macro", "Macro recall", "percent", "the same as balanced accuracy"),
     ("auroc_macro", "Macro AUROC", "decimal", "each class against the rest; guessing gives 0.5"),
-    ("log_loss", "Log loss", "decimal", "surprise at the truth in nats; lower is better"),
-    ("ece", "Calibration error", "decimal", "mean gap between stated confidence and accuracy; lower is better"),
+    ("log_loss", "Log loss", "decimal", "surprise at the truth in nats, before calibration; lower is better"),
+    (
+        "ece",
+        "Calibration error",
+        "decimal",
+        "mean gap between stated confidence and accuracy, before calibration; lower is better",
+    ),
 )
 STATUSES = {
     "unreadable": "gave no pixels",

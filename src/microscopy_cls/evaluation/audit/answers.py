@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from microscopy_cls.evaluation.figures import figures
 from microscopy_cls.evaluation.intervals import Array
-from microscopy_cls.evaluation.scores import Predicted, confusion_counts
+from microscopy_cls.evaluation.scores import Predicted, class_totals
 
 Json = dict[str, Any]
 Codes = NDArray[np.int64]
@@ -64,22 +64,21 @@ def score_answers(task: Task, predicted: Codes) -> Json:
     answers = Predicted(task.truth, np.eye(len(task.classes))[predicted])
 
     def scores(weights: Array) -> dict[str, Array]:
-        return _scores(confusion_counts(answers, weights), task.chance)
+        return _scores(*class_totals(answers, weights), task.chance)
 
     found = figures(scores, task.groups, resamples=task.resamples, seed=task.seed, shares={})
     return found | {"class_skill": dict(zip(task.classes, found["class_skill"], strict=True))}
 
 
-def _scores(confusion: Array, chance: float) -> dict[str, Array]:
-    """Scores of weighted counts (b, classes, classes); a class without images in a resample does not count there.
+def _scores(hits: Array, support: Array, named: Array, chance: float) -> dict[str, Array]:
+    """Scores of the totals of each class, (b, classes); a class without images in a resample does not count there.
 
     Chance is that of all images: the commonest class of a resample would be commoner by the luck of the draw.
     """
-    total, support = confusion.sum((1, 2)), confusion.sum(2)
-    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    total = support.sum(1)
     recall = hits / np.where(support > 0, support, np.nan)
     others = total[:, None] - support
-    taken = (confusion.sum(1) - hits) / np.where(others > 0, others, np.nan)
+    taken = (named - hits) / np.where(others > 0, others, np.nan)
     accuracy = hits.sum(1) / total
     return {
         "accuracy": accuracy,

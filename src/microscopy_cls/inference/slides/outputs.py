@@ -17,6 +17,12 @@ from microscopy_cls.inference.slides.geojson import write_geojson
 from microscopy_cls.inference.slides.heatmap import draw_heatmap
 from microscopy_cls.system.files import atomic_folder, write_json, write_parquet
 
+ABOUT_DOUBT = (
+    "prediction_set and refer in predictions.csv apply the thresholds of single images to the joined answer: a slide "
+    "of several classes is referred because no single one fits, and no coverage is promised of slides. novelty is the "
+    "median of the tiles, share_novel the part of them that is 1 or more."
+)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SlideResult:
@@ -122,4 +128,5 @@ def _summary(result: SlideResult, shares: NDArray[np.float64]) -> dict[str, Any]
         "share_novel": float((result.novelty >= 1).mean()) if is_told else None,
         "probs": dict(zip(result.classes, result.answer.tolist(), strict=True)),
         "shares": dict(zip(result.classes, shares.tolist(), strict=True)),
+        "about_doubt": ABOUT_DOUBT,
     }
