@@ -102,7 +102,7 @@ def test_sortable_numbers_carry_their_value_and_the_table_needs_no_script(tiny_p
 
 
 def test_the_headline_says_value_interval_folds_and_what_it_is_compared_to(tiny_page):
-    assert "80.0 % 95 % interval 70.0–90.0 % folds 75.0–85.0 %" in tiny_page.shown
+    assert "80.0 % 95 % interval 70.0–90.0 % lowest to highest fold 75.0–85.0 %" in tiny_page.shown
     assert "3 folds, no group in two of them; 22 images in 7 groups." in tiny_page.shown
     assert "1,000 bootstrap resamples over groups" in tiny_page.shown
     assert "would be right for 40.0 %" in tiny_page.shown
@@ -149,9 +149,9 @@ def test_images_of_the_test_split_are_said_to_be_kept_out():
     manifest.to_parquet(paths.manifest, index=False)
     write_metrics(paths, ["alga", "ciliate", "diatom"], *write_run(paths, manifest, ["alga", "ciliate", "diatom"]))
     kept_out = "4 usable images (the test split) took no part in training and cross-validation; "
-    assert kept_out + "has no figures." in report(paths).shown
+    assert kept_out + "it has no figures." in report(paths).shown
     write_complete(paths, cams=False)
-    assert kept_out + "its own figures stand under External test." in report(paths).shown
+    assert kept_out + "its own figures stand under Test split." in report(paths).shown
 
 
 def test_the_block_for_two_classes_names_the_positive_one():
