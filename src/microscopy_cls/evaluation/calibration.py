@@ -53,7 +53,7 @@ class Calibrated:
     @property
     def fit(self) -> Fit:
         """How the method is fitted."""
-        return _fit_of(self.method)
+        return fit_of(self.method)
 
 
 def calibrate(held_out: HeldOut, *, resamples: int, seed: int = 0) -> Calibrated:
@@ -163,7 +163,7 @@ def reliability_table(report: Json) -> pd.DataFrame:
 
 def _members(held_out: HeldOut, method: Method) -> dict[int, Scaling]:
     """Each member's scaling on its own fold, drawn to that of all folds."""
-    whole, num = _fit_of(method)(held_out.logits, held_out.truth), len(held_out.classes)
+    whole, num = fit_of(method)(held_out.logits, held_out.truth), len(held_out.classes)
     found = {}
     for fold in np.unique(held_out.folds).tolist():
         logits, truth = held_out.logits[held_out.folds == fold], held_out.truth[held_out.folds == fold]
@@ -174,7 +174,8 @@ def _members(held_out: HeldOut, method: Method) -> dict[int, Scaling]:
     return found
 
 
-def _fit_of(method: Method) -> Fit:
+def fit_of(method: Method) -> Fit:
+    """How a method is fitted."""
     return fit_vector if method == "vector" else _temperature_alone
 
 

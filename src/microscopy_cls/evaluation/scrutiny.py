@@ -70,7 +70,7 @@ def scrutinise(
     write_csv(paths.label_errors, errors)  # cut down to what is wrong, it is what data.exclude takes
     _explain(paths, images, oof, classes)
     audit = _judged_by_the_model(config, paths, images, held_out, info)
-    verdict, reason = _judge_calibration(metrics)
+    verdict, reason = judge_calibration(metrics)
     return {
         "verdicts": audit["verdicts"] | {"calibration": verdict},
         "reasons": audit["reasons"] | {"calibration": reason},
@@ -138,7 +138,7 @@ def _answered(
     return logits
 
 
-def _judge_calibration(metrics: Mapping[str, Any]) -> tuple[str, str]:
+def judge_calibration(metrics: Mapping[str, Any]) -> tuple[str, str]:
     """Whether a stated probability can be taken at its word; judged on the lower end of the error's interval."""
     before, after = metrics["calibration"]["ece_before"], metrics["calibration"]["ece_after"]
     verdict = "fail" if after["ci_low"] >= ECE_FAIL else "warn" if after["ci_low"] >= ECE_WARN else "pass"

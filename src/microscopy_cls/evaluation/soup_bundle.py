@@ -1,0 +1,132 @@
+"""A soup's answers to images that none of its members saw, what is fitted on these, and its bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from microscopy_cls.config import Config
+from microscopy_cls.evaluation.assemble import NUM_CALIBRATION_INPUTS, headline
+from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report, fit_doubt
+from microscopy_cls.evaluation.external_images import ExternalImages
+from microscopy_cls.evaluation.held_out import HeldOut
+from microscopy_cls.evaluation.intervals import Array
+from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
+from microscopy_cls.evaluation.novelty import fit_known
+from microscopy_cls.model.answers import torch_answers
+from microscopy_cls.model.bundle import BundleInfo, write_bundle
+from microscopy_cls.model.graph import Graph, add_openvino
+from microscopy_cls.model.members import save_weights
+
+OWN = {
+    "members", "calibration", "conformal", "novelty", "name", "metrics", "training_data", "config",
+    "decision_threshold", "positive_class",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Tasted:
+    """A soup's answers.
+
+    Attributes:
+        images: a row each, `image_id, label, group`.
+        held_out: the same images; their folds are the two halves.
+        doubt: fitted on each half for the other one.
+        config: of the run.
+    """
+
+    images: pd.DataFrame
+    held_out: HeldOut
+    doubt: Doubt
+    config: Config
+
+    @property
+    def probs(self) -> Array:
+        """Calibrated on the other half, (n, classes)."""
+        return self.doubt.calibrated.probs
+
+    def report(self) -> Json:
+        """The sections `calibration` and `conformal` as `metrics.json` has them, of the halves."""
+        found = doubt_report(self.held_out, self.doubt, resamples=self.config.evaluate.bootstrap_samples)
+        return {section: found[section] for section in ("calibration", "conformal")}
+
+
+def taste(graph: Graph, external: ExternalImages, classes: list[str], config: Config) -> Tasted:
+    """Answer the test images, and fit what a classification needs on halves of whole groups."""
+    answers = [torch_answers(graph, squares) for squares in external.squares()]
+    logits, features = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+    images, seed = external.images, config.runtime.seed
+    groups = images["group"].to_numpy(dtype=object)
+    truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
+    held_out = HeldOut(truth, logits.astype(np.float64), features, halves(groups, seed), groups, tuple(classes))
+    evaluated = config.evaluate
+    doubt = fit_doubt(held_out, evaluated.target_coverage, resamples=evaluated.bootstrap_samples, seed=seed)
+    return Tasted(images, held_out, doubt, config)
+
+
+def halves(groups: NDArray[np.object_], seed: int) -> NDArray[np.int64]:
+    """0 or 1 for each image, whole groups and as many of them in each half, (n,)."""
+    codes, names = pd.factorize(groups, sort=True)
+    half: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(names))[codes] % 2
+    return half
+
+
+def write_soup(
+    folder: Path, name: str, info: BundleInfo, graph: Graph, tasted: Tasted, external: ExternalImages
+) -> BundleInfo:
+    """Write the soup's bundle; calibration, thresholds and novelty are fitted on all test images.
+
+    Args:
+        folder, name: of the soup.
+        info: of the run's bundle.
+        graph: the soup.
+        tasted, external: the test images.
+    """
+    held_out, doubt, config = tasted.held_out, tasted.doubt, tasted.config
+    whole = doubt.calibrated.fit(held_out.logits, held_out.truth)
+    fitted = replace(doubt, calibrated=replace(doubt.calibrated, by_fold={0: whole}))
+    known, _ = fit_known(held_out.features, held_out.groups, seed=config.runtime.seed)
+    metrics = _metrics(tasted)
+    binary = metrics.get("binary", {})
+    described = info.model_dump(exclude=OWN) | {
+        "name": name,
+        **doubt_of_bundle(fitted),
+        "decision_threshold": binary.get("threshold"),
+        "positive_class": binary.get("positive_class"),
+        "training_data": info.training_data | {"soup_of": info.name, "num_members": len(info.members)},
+        "metrics": headline(metrics),
+        "config": info.config | {"name": name},
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = Path(temporary, "soup.safetensors")
+        save_weights(weights, graph.network.state_dict())
+        inputs = _calibration_inputs(external, config.runtime.seed)
+        return write_bundle(folder, described, {0: weights}, inputs, add_openvino, {0: known})
+
+
+def _metrics(tasted: Tasted) -> Json:
+    """Of the test images, each half calibrated on the other one."""
+    held_out, evaluated = tasted.held_out, tasted.config.evaluate
+    table = tasted.images[["label"]].assign(fold=held_out.folds).reset_index(drop=True)
+    probs = pd.DataFrame(tasted.probs, columns=[f"prob_{label}" for label in held_out.classes])
+    return out_of_fold_metrics(
+        table.join(probs), pd.Series(held_out.groups), list(held_out.classes),
+        resamples=evaluated.bootstrap_samples, positive_class=evaluated.positive_class,
+    )  # fmt: skip
+
+
+def _calibration_inputs(external: ExternalImages, seed: int) -> dict[str, NDArray[Any]]:
+    """A seeded choice of the test images, which the soup never saw; see `write_bundle`."""
+    order = np.random.default_rng(seed).permutation(len(external.images))
+    chosen, parts, start = np.sort(order[:NUM_CALIBRATION_INPUTS]), [], 0
+    for squares in external.squares():
+        inside = chosen[(chosen >= start) & (chosen < start + len(squares))]
+        parts.append(squares[inside - start])
+        start += len(squares)
+    return {"pixels": np.concatenate(parts), "folds": np.zeros(len(chosen), np.int64)}
