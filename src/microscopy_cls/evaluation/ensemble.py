@@ -217,7 +217,7 @@ def _told(config: Config, parts: list[Part], name: str) -> Config:
     names = ", ".join(part.name for part in parts)
     notice = (
         f"An ensemble: the mean of the calibrated answers of {names}, each image answered by members that never saw "
-        f"it. Learning curves and settings below are those of {parts[0].name}; no occlusion test was made."
+        f"it. The learning curves below are those of {parts[0].name}; no part of an image was hidden from it."
     )
     if config.data.notice:
         notice = f"{config.data.notice} {notice}"

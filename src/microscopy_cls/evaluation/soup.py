@@ -1,9 +1,9 @@
 """A soup of a run's members, scored beside them on images that none of them saw.
 
 Every image of the folds was seen by all members but one, so nothing can be said of the soup out of fold: it takes a
-test split or `data.test`. For the same reason it has no held-out fold to be calibrated on. Its calibration and
-prediction sets are fitted on the test images themselves, and what is reported of each half of these (whole groups) is
-fitted on the other half.
+test split or `data.test`. For the same reason it has no held-out fold to be calibrated on. It takes the
+mean of its members' scalings, then a temperature (which changes no answer) and prediction sets that are fitted on the
+test images themselves; what is reported of each half of these (whole groups) is fitted on the other half.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ RESAMPLES = 2000
 MIN_GROUPS = 2  # one a half
 REPORT = "soup.json"
 CAUTIONS = [
-    "Whether to write the soup was decided by these images, and its probabilities are fitted on halves of them, those "
-    "of the members on the folds: its log loss is flattered. Trust the accuracy more, and other images more than these."
+    "Whether to write the soup was decided by these images, and its temperature is fitted on halves of them, those of "
+    "the members on the folds: its log loss is flattered. Trust the accuracy more, and other images more than these."
 ]
 
 
@@ -84,7 +84,7 @@ def soup(name: str, new: str, *, keep: bool = False) -> Souped:
     if external.images["group"].nunique() < MIN_GROUPS:
         raise DataError(f"{external.source}: all images are one group, and a soup is calibrated on one half of them.")
     graph, remeasured = _cooked(run, info, manifest, config.runtime.seed)
-    tasted = taste(graph, external, list(info.classes), config)
+    tasted = taste(graph, external, info, config)
     members = np.concatenate([member_probs(run.bundle, info, squares) for squares in external.squares()], axis=1)
     report = {
         "name": new, "of": name, "num_members": len(info.members), "statistics_measured": remeasured,

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config import Config
 from microscopy_cls.evaluation.assemble import NUM_CALIBRATION_INPUTS, headline
-from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report, fit_doubt
+from microscopy_cls.evaluation.calibration import Calibrated, Method, fit_of
+from microscopy_cls.evaluation.conformal import class_thresholds, cross_fitted_sets
+from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report
 from microscopy_cls.evaluation.external_images import ExternalImages
 from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import fit_known
 from microscopy_cls.model.answers import torch_answers
-from microscopy_cls.model.bundle import BundleInfo, write_bundle
+from microscopy_cls.model.bundle import BundleInfo, scaling_of, write_bundle
+from microscopy_cls.model.doubt import Scaling
 from microscopy_cls.model.graph import Graph, add_openvino
 from microscopy_cls.model.members import save_weights
 
@@ -37,7 +40,7 @@ class Tasted:
     Attributes:
         images: a row each, `image_id, label, group`.
         held_out: the same images; their folds are the two halves.
-        doubt: fitted on each half for the other one.
+        doubt: fitted on each half for the other one; its thresholds and its one scaling on all images.
         config: of the run.
     """
 
@@ -57,17 +60,42 @@ class Tasted:
         return {section: found[section] for section in ("calibration", "conformal")}
 
 
-def taste(graph: Graph, external: ExternalImages, classes: list[str], config: Config) -> Tasted:
-    """Answer the test images, and fit what a classification needs on halves of whole groups."""
+def taste(graph: Graph, external: ExternalImages, info: BundleInfo, config: Config) -> Tasted:
+    """Answer the test images, and fit what a classification needs on halves of whole groups.
+
+    Args:
+        graph: the soup.
+        external: the test images.
+        info, config: of the run.
+    """
     answers = [torch_answers(graph, squares) for squares in external.squares()]
     logits, features = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-    images, seed = external.images, config.runtime.seed
+    images, seed, classes = external.images, config.runtime.seed, list(info.classes)
+    logits = mean_scaling(info).scaled(logits)
     groups = images["group"].to_numpy(dtype=object)
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
-    held_out = HeldOut(truth, logits.astype(np.float64), features, halves(groups, seed), groups, tuple(classes))
-    evaluated = config.evaluate
-    doubt = fit_doubt(held_out, evaluated.target_coverage, resamples=evaluated.bootstrap_samples, seed=seed)
-    return Tasted(images, held_out, doubt, config)
+    held_out = HeldOut(truth, logits, features, halves(groups, seed), groups, tuple(classes))
+    return Tasted(images, held_out, _doubt(held_out, config.evaluate.target_coverage, seed), config)
+
+
+def mean_scaling(info: BundleInfo) -> Scaling:
+    """The soup of the members' scalings, fitted on their held-out folds: no test image decides between classes."""
+    each = [scaling_of(info, member) for member in info.members]
+    return Scaling(
+        float(np.exp(np.mean([np.log(one.temperature) for one in each]))),
+        np.mean([one.scale for one in each], axis=0),
+        np.mean([one.bias for one in each], axis=0),
+    )
+
+
+def _doubt(held_out: HeldOut, target: float, seed: int) -> Doubt:
+    """As `fit_doubt`, with a temperature alone: it changes no answer, and is little to learn from few images."""
+    fit = fit_of("temperature")
+    calibrated = Calibrated("temperature", held_out.cross_fitted(fit), {0: fit(held_out.logits, held_out.truth)})
+    thresholds = class_thresholds(calibrated.probs, held_out.truth, target)
+    sets = cross_fitted_sets(held_out, fit, target)
+    known, novelty = fit_known(held_out.features, held_out.groups, seed=seed)
+    return Doubt(calibrated, target, thresholds, sets, {0: known}, novelty)
 
 
 def halves(groups: NDArray[np.object_], seed: int) -> NDArray[np.int64]:
@@ -88,10 +116,11 @@ def write_soup(
         graph: the soup.
         tasted, external: the test images.
     """
-    held_out, doubt, config = tasted.held_out, tasted.doubt, tasted.config
-    whole = doubt.calibrated.fit(held_out.logits, held_out.truth)
-    fitted = replace(doubt, calibrated=replace(doubt.calibrated, by_fold={0: whole}))
-    known, _ = fit_known(held_out.features, held_out.groups, seed=config.runtime.seed)
+    doubt, config = tasted.doubt, tasted.config
+    mean, temperature = mean_scaling(info), doubt.calibrated.by_fold[0].temperature
+    whole = Scaling(mean.temperature * temperature, mean.scale, mean.bias / temperature)
+    method: Method = "vector" if info.calibration.method == "vector" else "temperature"
+    fitted = replace(doubt, calibrated=replace(doubt.calibrated, method=method, by_fold={0: whole}))
     metrics = _metrics(tasted)
     binary = metrics.get("binary", {})
     described = info.model_dump(exclude=OWN) | {
@@ -107,7 +136,7 @@ def write_soup(
         weights = Path(temporary, "soup.safetensors")
         save_weights(weights, graph.network.state_dict())
         inputs = _calibration_inputs(external, config.runtime.seed)
-        return write_bundle(folder, described, {0: weights}, inputs, add_openvino, {0: known})
+        return write_bundle(folder, described, {0: weights}, inputs, add_openvino, doubt.known)
 
 
 def _metrics(tasted: Tasted) -> Json:
