@@ -67,8 +67,7 @@ def make_members_alike() -> None:
     one, other = (PATHS.bundle / member["file"] for member in content["members"])
     shutil.copyfile(one, other)
     content["members"][1]["sha256"] = sha256_of_file(one)
-    found = content["calibration"]
-    content["calibration"] |= {key: [found[key][0]] * 2 for key in ("temperatures", "scales", "biases") if found[key]}
+    content["calibration"] = {"method": "temperature", "temperatures": [1.5, 1.5]}
     write_json(path, content)
 
 

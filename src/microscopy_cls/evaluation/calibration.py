@@ -7,7 +7,7 @@ holds for a member is fitted on that member's own held-out fold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,9 +56,14 @@ class Calibrated:
         return fit_of(self.method)
 
 
-def calibrate(held_out: HeldOut, *, resamples: int, seed: int = 0) -> Calibrated:
+def calibrate(
+    held_out: HeldOut, *, resamples: int, seed: int = 0, methods: Sequence[Method] = ("temperature", "vector")
+) -> Calibrated:
     """Choose the method, and fit it for the figures and for the bundle."""
-    plain, vector = held_out.cross_fitted(_temperature_alone), held_out.cross_fitted(fit_vector)
+    plain = held_out.cross_fitted(_temperature_alone)
+    if "vector" not in methods:
+        return Calibrated("temperature", plain, _members(held_out, "temperature"))
+    vector = held_out.cross_fitted(fit_vector)
     gain = surprise(Predicted(held_out.truth, plain)) - surprise(Predicted(held_out.truth, vector))
     is_better = _lower_end(gain, held_out.groups, resamples, seed) > 0
     method: Method = "vector" if is_better else "temperature"

@@ -79,7 +79,8 @@ def ensemble(names: list[str], name: str) -> Ensembled:
     manifest, classes = read_manifest(paths.manifest), first.run.classes
     external = read_external(config.data, reading_of(config), manifest, classes, paths.prepared, paths.external)
     held_out, resamples, seed = together(parts), config.evaluate.bootstrap_samples, config.runtime.seed
-    doubt = fit_doubt(held_out, config.evaluate.target_coverage, resamples=resamples, seed=seed)
+    target = config.evaluate.target_coverage
+    doubt = fit_doubt(held_out, target, resamples=resamples, seed=seed, methods=("temperature",))
     oof = _oof(first.run, held_out)
     groups = pd.Series(held_out.groups, index=oof.index)
     positive = config.evaluate.positive_class

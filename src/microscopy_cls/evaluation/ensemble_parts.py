@@ -137,7 +137,9 @@ def together(parts: list[Part]) -> HeldOut:
     Features are the first part's, whose network tells novelties. Groups are joined where the runs' manifests differ.
 
     The parts' calibration for a fold was fitted on the other folds; where the ensemble's own is then fitted without
-    fold f, the parts' scaling of these folds has seen fold f: a few parameters, from some hundred images.
+    fold f, the parts' scaling of these folds has seen fold f. With a temperature that does not matter: log loss 0.460
+    for three runs on pollen, 0.457 with strictly nested fits. A scale and a bias a class undo what the parts' had
+    learnt (0.505, nested 0.474) and are not worth it either way: the ensemble is scaled by temperatures alone.
     """
     groups = reduce(merge_groups, [part.run.images["split_group"] for part in parts])
     first = parts[0].held_out

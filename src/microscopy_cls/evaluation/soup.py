@@ -1,9 +1,11 @@
 """A soup of a run's members, scored beside them on images that none of them saw.
 
 Every image of the folds was seen by all members but one, so nothing can be said of the soup out of fold: it takes a
-test split or `data.test`. For the same reason it has no held-out fold to be calibrated on. It takes the
-mean of its members' scalings, then a temperature (which changes no answer) and prediction sets that are fitted on the
-test images themselves; what is reported of each half of these (whole groups) is fitted on the other half.
+test split or `data.test`. For the same reason it has no held-out fold to be calibrated on. It takes a
+temperature, which changes no answer, and prediction sets that are fitted on the test images themselves; what is
+reported of each half of these (whole groups) is fitted on the other half. The members are scored as they classify, with
+their scaling, which may correct answers and does not carry over: on pollen the soup's 0.77 were 0.71 with the mean of
+the members' scalings; its members had 0.73 without theirs and 0.79 with them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config import Config
 from microscopy_cls.evaluation.assemble import NUM_CALIBRATION_INPUTS, headline
-from microscopy_cls.evaluation.calibration import Calibrated, Method, fit_of
+from microscopy_cls.evaluation.calibration import Calibrated, fit_of
 from microscopy_cls.evaluation.conformal import class_thresholds, cross_fitted_sets
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report
 from microscopy_cls.evaluation.external_images import ExternalImages
@@ -22,8 +22,7 @@ from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import fit_known
 from microscopy_cls.model.answers import torch_answers
-from microscopy_cls.model.bundle import BundleInfo, scaling_of, write_bundle
-from microscopy_cls.model.doubt import Scaling
+from microscopy_cls.model.bundle import BundleInfo, write_bundle
 from microscopy_cls.model.graph import Graph, add_openvino
 from microscopy_cls.model.members import save_weights
 
@@ -71,21 +70,10 @@ def taste(graph: Graph, external: ExternalImages, info: BundleInfo, config: Conf
     answers = [torch_answers(graph, squares) for squares in external.squares()]
     logits, features = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     images, seed, classes = external.images, config.runtime.seed, list(info.classes)
-    logits = mean_scaling(info).scaled(logits)
     groups = images["group"].to_numpy(dtype=object)
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
-    held_out = HeldOut(truth, logits, features, halves(groups, seed), groups, tuple(classes))
+    held_out = HeldOut(truth, logits.astype(np.float64), features, halves(groups, seed), groups, tuple(classes))
     return Tasted(images, held_out, _doubt(held_out, config.evaluate.target_coverage, seed), config)
-
-
-def mean_scaling(info: BundleInfo) -> Scaling:
-    """The soup of the members' scalings, fitted on their held-out folds: no test image decides between classes."""
-    each = [scaling_of(info, member) for member in info.members]
-    return Scaling(
-        float(np.exp(np.mean([np.log(one.temperature) for one in each]))),
-        np.mean([one.scale for one in each], axis=0),
-        np.mean([one.bias for one in each], axis=0),
-    )
 
 
 def _doubt(held_out: HeldOut, target: float, seed: int) -> Doubt:
@@ -117,15 +105,11 @@ def write_soup(
         tasted, external: the test images.
     """
     doubt, config = tasted.doubt, tasted.config
-    mean, temperature = mean_scaling(info), doubt.calibrated.by_fold[0].temperature
-    whole = Scaling(mean.temperature * temperature, mean.scale, mean.bias / temperature)
-    method: Method = "vector" if info.calibration.method == "vector" else "temperature"
-    fitted = replace(doubt, calibrated=replace(doubt.calibrated, method=method, by_fold={0: whole}))
     metrics = _metrics(tasted)
     binary = metrics.get("binary", {})
     described = info.model_dump(exclude=OWN) | {
         "name": name,
-        **doubt_of_bundle(fitted),
+        **doubt_of_bundle(doubt),
         "decision_threshold": binary.get("threshold"),
         "positive_class": binary.get("positive_class"),
         "training_data": info.training_data | {"soup_of": info.name, "num_members": len(info.members)},
