@@ -223,5 +223,8 @@ def test_files_get_the_usual_mode_whoever_wrote_them(tmp_path: Path) -> None:
         temporary.touch(mode=0o600)
     with atomic_folder(tmp_path / "folder") as folder:
         (folder / "inside").touch(mode=0o600)
-    modes = {path.stat().st_mode for path in (plain, tmp_path / "file", tmp_path / "folder" / "inside")}
-    assert len(modes) == 1
+        (folder / "within").mkdir(mode=0o700)
+        (folder / "within" / "deeper").touch(mode=0o600)
+    found = [tmp_path / "file", *(tmp_path / "folder" / name for name in ("inside", "within/deeper"))]
+    assert len({path.stat().st_mode for path in (plain, *found)}) == 1
+    assert (tmp_path / "folder" / "within").stat().st_mode & 0o777 == 0o700, "a folder that could not be entered"

@@ -25,16 +25,18 @@ def compare(
     from microscopy_cls.evaluation.compare import compare as run
 
     found = run(name_a, name_b)
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(found)))
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else "\n".join(table_of(found)))
 
 
-def _lines(found: Json) -> Iterator[str]:
+def table_of(found: Json) -> Iterator[str]:
+    """A comparison as lines."""
     from microscopy_cls.evaluation.compare import WORDS
 
     yield f"A  {found['a']}"
     yield f"B  {found['b']}"
     yield f"{found['num_images']} images in {found['num_groups']} groups, each predicted out of fold by both"
-    yield from wrapped("A -> B: " + ("; ".join(found["settings"]) or "trained with the same settings"), "", "  ")
+    if "settings" in found:
+        yield from wrapped("A -> B: " + ("; ".join(found["settings"]) or "trained with the same settings"), "", "  ")
     yield ""
     yield f"{'':<19}{'A':>8}{'B':>8}{'B - A':>9}   95 % interval      over folds"
     for name, row in found["metrics"].items():

@@ -95,7 +95,17 @@ def options(
 
 def main() -> None:
     """Entry point."""
-    from microscopy_cls.cli import commands, compare, datasets, doctor, export, init, models  # noqa: F401  registers them
+    from microscopy_cls.cli import (  # noqa: F401  registers them
+        commands,
+        compare,
+        datasets,
+        doctor,
+        ensemble,
+        export,
+        init,
+        models,
+        soup,
+    )
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask with it: save and go, like Ctrl-C
     app()

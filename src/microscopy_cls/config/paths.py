@@ -86,3 +86,34 @@ class Paths:
     def page(self) -> Path:
         """The report."""
         return self.reports / "index.html"
+
+
+@dataclass(frozen=True)
+class EnsemblePaths(Paths):
+    """An ensemble's own files, beside the images that one of its runs was trained on.
+
+    Attributes:
+        images_of: the name of that run.
+    """
+
+    images_of: str
+
+    @property
+    def prepared(self) -> Path:
+        """Manifest and pixel cache of the run."""
+        return Paths(self.images_of).prepared
+
+    @property
+    def audit(self) -> Path:
+        """Of these images."""
+        return Paths(self.images_of).audit
+
+    @property
+    def external(self) -> Path:
+        """Pixel cache of the run's external test set."""
+        return Paths(self.images_of).external
+
+
+def paths_of_images(name: str, images_of: str | None) -> Paths:
+    """The files of a run, or of an ensemble where `images_of` names the run whose images it is of."""
+    return Paths(name) if images_of is None else EnsemblePaths(name, images_of)

@@ -18,6 +18,7 @@ Preset = Literal["brightfield", "fluorescence", "xray", "ct", "none"]
 SlideRule = Literal["mean", "top_k", "majority"]
 Precision = Literal["auto", "fp32", "bf16"]
 Strategy = Literal["full", "probe", "head_then_full", "gradual"]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 ClassWeights = Literal["none", "balanced", "effective"]
 
 
@@ -251,7 +252,7 @@ class Runtime(Section):
 class Config(Section):
     """One experiment."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names every folder and the experiment")
+    name: str = Field(pattern=NAME_PATTERN, description="names every folder and the experiment")
     data: Data
     folds: Folds = Folds()
     model: Model = Model()

@@ -7,7 +7,7 @@ holds for a member is fitted on that member's own held-out fold.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,12 +53,17 @@ class Calibrated:
     @property
     def fit(self) -> Fit:
         """How the method is fitted."""
-        return _fit_of(self.method)
+        return fit_of(self.method)
 
 
-def calibrate(held_out: HeldOut, *, resamples: int, seed: int = 0) -> Calibrated:
+def calibrate(
+    held_out: HeldOut, *, resamples: int, seed: int = 0, methods: Sequence[Method] = ("temperature", "vector")
+) -> Calibrated:
     """Choose the method, and fit it for the figures and for the bundle."""
-    plain, vector = held_out.cross_fitted(_temperature_alone), held_out.cross_fitted(fit_vector)
+    plain = held_out.cross_fitted(_temperature_alone)
+    if "vector" not in methods:
+        return Calibrated("temperature", plain, _members(held_out, "temperature"))
+    vector = held_out.cross_fitted(fit_vector)
     gain = surprise(Predicted(held_out.truth, plain)) - surprise(Predicted(held_out.truth, vector))
     is_better = _lower_end(gain, held_out.groups, resamples, seed) > 0
     method: Method = "vector" if is_better else "temperature"
@@ -163,7 +168,7 @@ def reliability_table(report: Json) -> pd.DataFrame:
 
 def _members(held_out: HeldOut, method: Method) -> dict[int, Scaling]:
     """Each member's scaling on its own fold, drawn to that of all folds."""
-    whole, num = _fit_of(method)(held_out.logits, held_out.truth), len(held_out.classes)
+    whole, num = fit_of(method)(held_out.logits, held_out.truth), len(held_out.classes)
     found = {}
     for fold in np.unique(held_out.folds).tolist():
         logits, truth = held_out.logits[held_out.folds == fold], held_out.truth[held_out.folds == fold]
@@ -174,7 +179,8 @@ def _members(held_out: HeldOut, method: Method) -> dict[int, Scaling]:
     return found
 
 
-def _fit_of(method: Method) -> Fit:
+def fit_of(method: Method) -> Fit:
+    """How a method is fitted."""
     return fit_vector if method == "vector" else _temperature_alone
 
 

@@ -43,21 +43,26 @@ def compare(name_a: str, name_b: str) -> Json:
     """
     a, b = read_finished(name_a), read_finished(name_b)
     check_same_images(a, b)
+    return compare_runs(a, b)
+
+
+def compare_runs(a: FinishedRun, b: FinishedRun) -> Json:
+    """As `compare`, of runs that are read and known to be of the same images."""
     groups = merge_groups(a.images["split_group"], b.images["split_group"])
     if groups.nunique() < 2:
-        raise DataError(f"{name_a}, {name_b}: all images are one group, so there is no interval. Check the groups.")
+        raise DataError(f"{a.name}, {b.name}: all images are one group, so there is no interval. Check the groups.")
     folds_agree = same_division(a.images["fold"], b.images["fold"])
     metrics = _metrics(a, b, groups.to_numpy(dtype=object), folds_agree)
     return {
-        "a": name_a,
-        "b": name_b,
+        "a": a.name,
+        "b": b.name,
         "num_images": len(groups),
         "num_groups": int(groups.nunique()),
         "settings": changes(a.settings, b.settings),
         "metrics": metrics,
         "t_test_reason": None if folds_agree else "the two runs have other folds",
         "discordant": discordant(*(run.predicted.top == run.predicted.truth for run in (a, b))),
-        "verdict": verdict(metrics, name_a, name_b),
+        "verdict": verdict(metrics, a.name, b.name),
         "cautions": _cautions(a.images["split_group"], b.images["split_group"], groups),
     }
 

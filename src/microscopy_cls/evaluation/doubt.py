@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from microscopy_cls.evaluation.calibration import Calibrated, calibrate, calibration_report
+from microscopy_cls.evaluation.calibration import Calibrated, Method, calibrate, calibration_report
 from microscopy_cls.evaluation.conformal import class_thresholds, conformal_report, cross_fitted_sets
 from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
@@ -46,7 +46,15 @@ class Doubt:
         return np.asarray((self.sets.sum(1) != 1) | (self.novelty >= 1))
 
 
-def fit_doubt(held_out: HeldOut, looks: Array, target: float, *, resamples: int, seed: int) -> Doubt:
+def fit_doubt(
+    held_out: HeldOut,
+    looks: Array,
+    target: float,
+    *,
+    resamples: int,
+    seed: int,
+    methods: Sequence[Method] = ("temperature", "vector"),
+) -> Doubt:
     """Fit calibration, prediction sets and novelty.
 
     Args:
@@ -54,8 +62,9 @@ def fit_doubt(held_out: HeldOut, looks: Array, target: float, *, resamples: int,
         target: coverage of the prediction sets.
         resamples: of the groups, for the choice between methods.
         seed: of choices among images.
+        methods: of calibration, to choose from.
     """
-    calibrated = calibrate(held_out, resamples=resamples)
+    calibrated = calibrate(held_out, resamples=resamples, methods=methods)
     experience, novelty = fit_experience(held_out, looks, seed=seed)
     return Doubt(
         calibrated,

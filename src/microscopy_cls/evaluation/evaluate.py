@@ -9,24 +9,22 @@ import numpy as np
 import pandas as pd
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.dataset.cache import check_reading, open_pixels
+from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import ConfigError, DataError
 from microscopy_cls.evaluation.assemble import assemble_bundle
 from microscopy_cls.evaluation.calibration import reliability_table
 from microscopy_cls.evaluation.doubt import doubt_report, fit_doubt
-from microscopy_cls.evaluation.external_images import read_external, read_test_split
+from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.held_out import read_held_out
-from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import novelty_report, try_strangers
 from microscopy_cls.evaluation.risk import risk_table
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS
 from microscopy_cls.evaluation.scrutiny import scrutinise
-from microscopy_cls.images.appearance import appearances
+from microscopy_cls.evaluation.usual import looks_of
 from microscopy_cls.system.files import write_csv, write_json
-from microscopy_cls.system.progress import progress
 from microscopy_cls.tracking import Tracker
 
 
@@ -51,13 +49,9 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
     held_out = read_held_out(paths, oof, groups, classes)
     # Read before anything is written: a faulty test set would leave a new bundle beside old figures.
-    reading = reading_of(config)
-    tests = {
-        "test_split": read_test_split(manifest, paths.prepared),
-        "external_test": read_external(config.data, reading, manifest, classes, paths.prepared, paths.external),
-    }
+    tests = read_tests(config.data, reading_of(config), manifest, classes, paths.prepared, paths.external)
     resamples, seed = config.evaluate.bootstrap_samples, config.runtime.seed
-    looks = _looks(paths, manifest, oof)
+    looks = looks_of(manifest, oof, paths.prepared)
     doubt = fit_doubt(held_out, looks, config.evaluate.target_coverage, resamples=resamples, seed=seed)
     metrics = {
         "name": config.name,
@@ -81,14 +75,6 @@ def _manifest_of(config: Config, paths: Paths, state: Mapping[str, Any]) -> pd.D
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     check_reading(paths.prepared, reading_of(config))
     return manifest
-
-
-def _looks(paths: Paths, manifest: pd.DataFrame, oof: pd.DataFrame) -> Array:
-    """How the images of the table look, (n, k)."""
-    images = trainable(manifest)
-    rows = pd.Series(images.index, index=images["image_id"]).loc[oof["image_id"]].to_numpy()
-    pixels = open_pixels(paths.prepared)
-    return appearances(np.asarray(pixels[row]) for row in progress(rows.tolist(), "looking"))
 
 
 def _check_positive(positive: str | None, classes: list[str]) -> None:

@@ -41,6 +41,16 @@ class ExternalImages:
     counts: dict[str, int]
 
 
+def read_tests(
+    data: Data, reading: Reading, manifest: pd.DataFrame, classes: list[str], prepared: Path, folder: Path
+) -> dict[str, ExternalImages | None]:
+    """What no member saw, by the section of `metrics.json` that its figures go to; as the two functions below."""
+    return {
+        "test_split": read_test_split(manifest, prepared),
+        "external_test": read_external(data, reading, manifest, classes, prepared, folder),
+    }
+
+
 def read_test_split(manifest: pd.DataFrame, prepared: Path) -> ExternalImages | None:
     """The rows of the manifest whose split is test, kept apart but of the data's own source; None without any.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.config import Paths
+from microscopy_cls.config.paths import paths_of_images
 from microscopy_cls.dataset.manifest import class_names, read_manifest, trainable
 from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation.scores import Predicted
@@ -54,13 +55,14 @@ def read_finished(name: str) -> FinishedRun:
         others = ", ".join(sorted(path.parent.name for path in paths.runs.parent.glob("*/oof.parquet")))
         advice = f"Finished here: {others}." if others else "Run `microscopy-cls train` first."
         raise DataError(f"{paths.oof}: there is no finished run of that name. {advice}")
+    identity = read_json(paths.runs / "run_state.json")["identity"]
+    paths = paths_of_images(name, identity.get("images_of"))
     manifest = read_manifest(paths.manifest)
     rows = trainable(manifest).set_index("image_id")[["label", "fold", "sha256", "split_group"]].sort_index()
     oof = pd.read_parquet(paths.oof).set_index("image_id").sort_index()
     if not oof[["label", "fold"]].equals(rows[["label", "fold"]]):
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     classes = class_names(manifest)
-    identity = read_json(paths.runs / "run_state.json")["identity"]
     settings = {section: keys for section, keys in identity.items() if isinstance(keys, dict)}  # the others are digests
     return FinishedRun(name, rows.join(oof[[f"prob_{label}" for label in classes]]), classes, settings)
 

@@ -48,6 +48,13 @@ class HeldOut:
         """How many groups the images, or some of them, are of."""
         return len(set(self.groups if which is None else self.groups[which]))
 
+    def rows(self, order: NDArray[np.int64]) -> HeldOut:
+        """These of the images, in this order."""
+        return HeldOut(
+            self.truth[order], self.logits[order], self.features[order], self.folds[order], self.groups[order],
+            self.classes,
+        )  # fmt: skip
+
     def cross_fitted(self, fit: Fit) -> Array:
         """Probabilities (n, classes), each fold's scaled as `fit` finds it on all other folds."""
         probs = np.empty_like(self.logits)

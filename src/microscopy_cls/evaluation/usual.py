@@ -9,13 +9,18 @@ chest scans from another clinic next to nothing, which is as it should be.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from microscopy_cls.dataset.cache import open_pixels
+from microscopy_cls.dataset.manifest import trainable
 from microscopy_cls.evaluation.intervals import Array
+from microscopy_cls.images.appearance import appearances
 from microscopy_cls.model.doubt import Usual
+from microscopy_cls.system.progress import progress
 
 NUM_PARTS = 10  # of the groups; each is tried on the others
 MAX_IMAGES = 4096  # that say what is usual: 31 numbers need no more
@@ -23,6 +28,13 @@ VISIBLE = 0.05  # of a number of `images.appearance`: images that vary less in i
 
 Groups = NDArray[np.object_]
 Bools = NDArray[np.bool_]
+
+
+def looks_of(manifest: pd.DataFrame, oof: pd.DataFrame, prepared: Path) -> Array:
+    """How the images of an out-of-fold table look, (n, k); `prepared` holds their pixels."""
+    images, pixels = trainable(manifest), open_pixels(prepared)
+    rows = pd.Series(images.index, index=images["image_id"]).loc[oof["image_id"]].tolist()
+    return appearances(np.asarray(pixels[row]) for row in progress(rows, "looking"))
 
 
 def fit_usual(looks: Array, groups: Groups, share: float, *, seed: int) -> tuple[Usual, Array]:

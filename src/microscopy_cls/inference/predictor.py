@@ -17,7 +17,8 @@ from microscopy_cls.inference.engines import Engine, Outputs, open_engine
 from microscopy_cls.inference.rows import Judge
 from microscopy_cls.inference.views import View, mirrors_of, views_of
 from microscopy_cls.model.bundle import BundleInfo, Member, experience_of, read_bundle, scaling_of
-from microscopy_cls.model.doubt import Experience, Scaling, softmax
+from microscopy_cls.model.doubt import Array, Experience, Scaling, softmax
+from microscopy_cls.model.ensemble import PARTS, averaged, part_folders, scalings_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,54 @@ class Model:
     scalings: tuple[Scaling, ...]
     experience: Experience | None
 
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
+        """The mean over members and views, a batch at a time."""
+        asked, seen = itertools.tee(batches)  # the engine reads some batches ahead of its answers
+        for squares, (probs, features) in zip(seen, _member_answers(self, asked), strict=True):
+            yield _joined(probs, features, squares, self.experience)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Bundles of several runs that answer as one, ready; see `model.ensemble`.
+
+    Attributes:
+        info: its description.
+        parts: in their order, with members of the same folds.
+        scalings: of the mean of each fold's members.
+    """
+
+    info: BundleInfo
+    parts: tuple[Model, ...]
+    scalings: tuple[Scaling, ...]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Those of all parts, their files named from the ensemble's folder."""
+        return tuple(
+            member.model_copy(update={"file": f"{PARTS}/{name}/{member.file}"})
+            for name, part in zip(self.info.parts, self.parts, strict=True)
+            for member in part.members
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The first part's; the others have the like."""
+        return self.parts[0].engine
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The first part's."""
+        return self.parts[0].views
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
+        """The mean over folds of what the parts say together; features and novelty are the first part's."""
+        seen, *copies = itertools.tee(batches, len(self.parts) + 1)
+        streams = [_member_answers(part, copy) for part, copy in zip(self.parts, copies, strict=True)]
+        for squares, *found in zip(seen, *streams, strict=True):
+            probs = averaged([probs for probs, _ in found], self.scalings)
+            yield _joined(probs, found[0][1], squares, self.parts[0].experience)
+
 
 class Predictor:
     """The mean of all members' probabilities, over all views, then over all models.
@@ -64,7 +113,7 @@ class Predictor:
         models: with equal classes and equal reading.
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model | Ensemble]) -> None:
         first = models[0].info
         for other in models[1:]:
             _check_alike(first, other.info)
@@ -76,7 +125,7 @@ class Predictor:
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
         """Answers for batches of squares, each uint8 (b, size_px, size_px, 3) with b up to `batch_size`, in order."""
         copies = itertools.tee(batches, len(self.models))
-        streams = [_answers(model, copy) for model, copy in zip(self.models, copies, strict=True)]
+        streams = [model.run(copy) for model, copy in zip(self.models, copies, strict=True)]
         for parts in zip(*streams, strict=True):
             yield replace(parts[0], probs=np.mean([part.probs for part in parts], axis=0))
 
@@ -113,15 +162,25 @@ def open_predictor(
         BundleError: a bundle is missing or damaged, or the models do not fit together.
         ConfigError: no such engine, precision or member.
     """
-    models = []
-    for folder in folders:
+
+    def ready(folder: Path) -> Model:
         info = read_bundle(folder)
         chosen = choose_members(info, members)
         views = views_of(mirrors_of(info.config, tta=tta))
-        ready = open_engine(folder, info, chosen, engine, precision, num_images)
         scalings = tuple(scaling_of(info, member) for member in chosen)
-        models.append(Model(info, chosen, ready, views, scalings, experience_of(folder, info, chosen[0])))
-    return Predictor(models)
+        running = open_engine(folder, info, chosen, engine, precision, num_images)
+        return Model(info, chosen, running, views, scalings, experience_of(folder, info, chosen[0]))
+
+    def opened(folder: Path) -> Model | Ensemble:
+        info = read_bundle(folder)
+        if not info.parts:
+            return ready(folder)
+        folds = read_bundle(part_folders(folder, info)[0])
+        places = [folds.members.index(member) for member in choose_members(folds, members)]
+        parts = tuple(ready(part) for part in part_folders(folder, info))
+        return Ensemble(info, parts, tuple(scalings_of(info)[place] for place in places))
+
+    return Predictor([opened(folder) for folder in folders])
 
 
 def choose_members(info: BundleInfo, wanted: str) -> tuple[Member, ...]:
@@ -165,30 +224,28 @@ def _check_alike(first: BundleInfo, other: BundleInfo) -> None:
         )
 
 
-def _answers(model: Model, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
-    """Mean over a model's members and views, a batch at a time."""
-    originals, kept = itertools.tee(batches)  # the engine reads some batches ahead of its answers
-    outputs = model.engine.run(view(batch) for batch in originals for view in model.views)
-    for squares in kept:
-        several = list(itertools.islice(outputs, len(model.views)))
-        probs = np.mean([_probabilities(model, found) for found in several], axis=0)
-        features = several[0].features
-        yield Answers(probs, features, _novelty(model.experience, features, squares))
+def _member_answers(model: Model, batches: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[Array, NDArray[np.float32]]]:
+    """Each member's probabilities, the mean over the views, (members, b, classes), and the first one's features."""
+    viewed = (view(batch) for batch in batches for view in model.views)
+    outputs = model.engine.run(viewed)
+    while several := list(itertools.islice(outputs, len(model.views))):
+        yield np.mean([_probabilities(model, found) for found in several], axis=0), several[0].features
 
 
-def _novelty(
-    experience: Experience | None, features: NDArray[np.float32], squares: NDArray[np.uint8]
-) -> NDArray[np.float64]:
-    if experience is None:
-        return np.full(len(features), np.nan)
-    return experience.novelty(features, appearances(squares))
+def _joined(
+    probs: Array, features: NDArray[np.float32], squares: NDArray[np.uint8], experience: Experience | None
+) -> Answers:
+    """The mean over members (members, b, classes), with what features and squares say."""
+    strange = np.full(len(features), np.nan)
+    if experience is not None:
+        strange = experience.novelty(features, appearances(squares))
+    return Answers(probs.mean(axis=0), features, strange)
 
 
-def _probabilities(model: Model, outputs: Outputs) -> NDArray[np.float64]:
-    """Members' logits, each scaled as its own held-out fold asks for, as mean probabilities."""
-    each = [softmax(scaling.scaled(logits)) for scaling, logits in zip(model.scalings, outputs.logits, strict=True)]
-    probs: NDArray[np.float64] = np.mean(each, axis=0)
-    return probs
+def _probabilities(model: Model, outputs: Outputs) -> Array:
+    """Members' logits, each scaled as its own held-out fold asks for, as probabilities (members, b, classes)."""
+    each = [scaling.scaled(logits) for scaling, logits in zip(model.scalings, outputs.logits, strict=True)]
+    return softmax(np.stack(each))
 
 
 def _thresholds(infos: Sequence[BundleInfo]) -> NDArray[np.float64] | None:

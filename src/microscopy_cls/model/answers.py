@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.vino import has_openvino, import_openvino, member_graph, numeric_hint
 from microscopy_cls.system.hardware import has_cuda
 from microscopy_cls.system.progress import bar
+
+if TYPE_CHECKING:
+    from microscopy_cls.model.graph import Graph
 
 BATCH_SIZE = 16
 LONG = 512  # squares from which on a bar is worth its line
@@ -48,8 +51,17 @@ def member_answers(folder: Path, info: BundleInfo, member: Member, squares: Squa
     Raises:
         BundleError: a file of the bundle is missing or damaged.
     """
-    run = _compiled(member_graph(folder, info, member)) if has_openvino() and not has_cuda() else None
-    return _in_batches(run or _in_torch(folder, info, member), squares, f"fold {member.fold}")
+    what = f"fold {member.fold}"
+    if has_openvino() and not has_cuda():
+        return _in_batches(_compiled(member_graph(folder, info, member)), squares, what)
+    from microscopy_cls.model.graph import load_graph
+
+    return torch_answers(load_graph(folder, info, member), squares, what)
+
+
+def torch_answers(graph: Graph, squares: Squares, what: str = "images") -> tuple[Logits, Features]:
+    """Answers of a network in fp32, on CUDA where there is one; as `member_answers`."""
+    return _in_batches(_in_torch(graph), squares, what)
 
 
 def graph_answers(graph: Any, squares: Squares, precision: str = "fp32") -> tuple[Logits, Features]:
@@ -67,13 +79,11 @@ def _compiled(graph: Any, precision: str = "fp32") -> Run:
     return run
 
 
-def _in_torch(folder: Path, info: BundleInfo, member: Member) -> Run:
+def _in_torch(graph: Graph) -> Run:
     import torch
 
-    from microscopy_cls.model.graph import load_graph
-
     device = "cuda" if has_cuda() else "cpu"
-    graph = load_graph(folder, info, member).to(device).to(memory_format=torch.channels_last)
+    graph = graph.to(device).to(memory_format=torch.channels_last)
 
     def run(pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
         with torch.inference_mode():

@@ -100,6 +100,10 @@ class BundleInfo(_Part):
 
     Attributes:
         architecture_options: layers, cardinality and base_width of a ResNeXt of one's own, those that were given.
+        members: none in an ensemble.
+        parts: of an ensemble, the runs whose bundles lie in `parts/<name>` and answer as one (`model.ensemble`);
+            calibration, thresholds and figures are then those of their mean, fold by fold, and novelty is the first
+            part's.
         conformal, novelty: None in bundles that were written before there were any.
         field_px: side of the training images, the median in pixels as stored.
         field_um: the same in microns, where the config says how many a pixel has.
@@ -114,6 +118,7 @@ class BundleInfo(_Part):
     weights: dict[str, Any]
     preprocessing: Preprocessing
     members: tuple[Member, ...]
+    parts: tuple[str, ...] = ()
     calibration: Calibration = Calibration()
     conformal: Conformal | None = None
     novelty: Novelty | None = None
@@ -178,7 +183,12 @@ def _write_experience(folder: Path, experience: Mapping[int, Experience]) -> Nov
 
 def scaling_of(info: BundleInfo, member: Member) -> Scaling:
     """How a member's logits are scaled."""
-    place, found = info.members.index(member), info.calibration
+    return scaling_at(info, info.members.index(member))
+
+
+def scaling_at(info: BundleInfo, place: int) -> Scaling:
+    """The scaling at a place of the bundle's calibration."""
+    found = info.calibration
     temperature = found.temperatures[place] if found.method != "none" else 1.0
     if found.method != "vector":
         return Scaling.none(len(info.classes), temperature)

@@ -9,6 +9,7 @@ from microscopy_cls.config import Config
 from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named
+from microscopy_cls.reporting.together import gain, listed_runs, run_names
 from microscopy_cls.reporting.verdict import VerdictBox
 
 NAMED_VERSIONS = ("microscopy-cls", "python", "torch", "timm", "scikit-learn")
@@ -43,6 +44,8 @@ def _data(inputs: Inputs) -> str:
 
 
 def _model(config: Config, inputs: Inputs) -> str:
+    if run_names(inputs.metrics):
+        return f"Calibrated probabilities of several models were averaged, fold by fold: {listed_runs(inputs.metrics)}."
     weights, tune = inputs.run_state.get("weights") or {}, config.finetune
     start = weights.get("tag") or weights.get("location") or config.model.weights
     started = "trained from random weights" if config.model.weights == "none" else f"fine-tuned from {start} weights"
@@ -72,11 +75,13 @@ def _protocol(config: Config, inputs: Inputs) -> str:
     setting = "number of epochs"
     if config.finetune.strategy == "probe":
         setting, chosen = "penalty", "by inner folds of its training images"
-    return (
+    told = (
         f"Performance was estimated by stratified {folds}-fold cross-validation with {apart}: each image was predicted "
-        f"once, by a model that had seen no {unit}. "
-        f"The {setting} was chosen {chosen}, never on the fold reported."
+        f"once, by a model that had seen no {unit}."
     )
+    if run_names(inputs.metrics):
+        return f"{told} All models had the same folds."
+    return f"{told} The {setting} was chosen {chosen}, never on the fold reported."
 
 
 def _result(inputs: Inputs) -> str:
@@ -131,6 +136,9 @@ def model_card(config: Config, inputs: Inputs, box: VerdictBox) -> list[tuple[st
         f"{config.model.title}, one member per fold ({folds}); input {side} × {side} pixels.",
         f"Licence of the weights it started from: {licence}.",
     ]
+    if run_names(inputs.metrics):
+        model = [f"The average of runs, one member per fold ({folds}) of each: {listed_runs(inputs.metrics)}."]
+        model += ["Licences of the weights: see the pages of the runs.", gain(inputs.metrics)]
     return [
         ("Model", model),
         ("Intended use", [INTENDED]),

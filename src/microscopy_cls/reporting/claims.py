@@ -9,6 +9,7 @@ from microscopy_cls.config import Config
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named, shown
 from microscopy_cls.reporting.tables import ClassRow
+from microscopy_cls.reporting.together import gain, run_names
 
 FEW_GROUPS = 30  # below, one group more or less moves a class's recall by over three points
 NUM_NAMED = 8
@@ -61,7 +62,7 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
     remarks = [
         _source(inputs),
         _grouping(inputs),
-        _choice(config),
+        _choice(config, inputs),
         Claim(
             "What the intervals cover.",
             "Which images happened to be collected. Not the luck of training (another random seed gives slightly other "
@@ -99,7 +100,13 @@ def _grouping(inputs: Inputs) -> Claim:
     )
 
 
-def _choice(config: Config) -> Claim:
+def _choice(config: Config, inputs: Inputs) -> Claim:
+    if run_names(inputs.metrics):
+        return Claim(
+            "Averaged without weights.",
+            f"Each run counts the same, and chose as its own page says. {gain(inputs.metrics)} Which runs to average "
+            "was a choice, too: if several sets of them were tried, the best one’s figures are a little too good.",
+        )
     fraction, epochs = config.finetune.validation_fraction, counted(config.finetune.epochs, "epoch")
     if config.finetune.strategy == "probe":
         how = "Each fold’s penalty was chosen by inner folds of its training images, not on the fold that is reported."

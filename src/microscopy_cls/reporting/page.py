@@ -30,6 +30,7 @@ from microscopy_cls.reporting import (
 from microscopy_cls.reporting.inputs import Inputs, read_inputs
 from microscopy_cls.reporting.montage import MANY_CLASSES, Album, Thumbnail, choose_per_class
 from microscopy_cls.reporting.numbers import Estimate, count, counted, finite, shown
+from microscopy_cls.reporting.together import run_names
 from microscopy_cls.reporting.verdict import verdict_box
 from microscopy_cls.system.files import write_text
 
@@ -167,6 +168,7 @@ def _records(config: Config, inputs: Inputs) -> dict[str, Any]:
         "versions": inputs.run_state.get("versions") or {},
         "label_errors_csv": Paths(config.name).reports / "label_errors.csv",
         "yaml": to_yaml(config),
+        "run_names": run_names(inputs.metrics),
     }
 
 

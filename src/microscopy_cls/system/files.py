@@ -91,8 +91,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            if file.is_file():
+        for file in temporary.rglob("*"):
+            if file.is_file():  # a folder without the right to enter it would be shut
                 _open_to_the_umask(file)
         if target.exists():
             target.rename(earlier)

@@ -20,6 +20,7 @@ from microscopy_cls.inference.portable.note import note
 from microscopy_cls.inference.predictor import choose_members
 from microscopy_cls.inference.views import mirrors_of
 from microscopy_cls.model.bundle import BundleInfo, Member, read_bundle
+from microscopy_cls.model.ensemble import part_folders
 from microscopy_cls.model.export import Format, load_portable, write_portable
 from microscopy_cls.model.vino import import_openvino
 from microscopy_cls.system.files import atomic_folder, write_json, write_text
@@ -61,11 +62,17 @@ def export_bundle(folder: Path, out: Path, kind: Format, members: str = "all") -
         ConfigError: `out` holds other files, or there is no such member.
         BundleError: there is no bundle, or a damaged one.
         MissingDependencyError: the libraries for this format are not installed.
-        ExportError: the graph's answers differ from torch's by more than the tolerance; nothing is left of it.
+        ExportError: the bundle is an ensemble, or the graph's answers differ from torch's by more than the tolerance;
+            nothing is left of it.
     """
     _check_free(out)
     _require(kind)
     info = read_bundle(folder)
+    if info.parts:
+        raise ExportError(
+            f"{folder}: is an ensemble, and a portable model is one network with its members. Export a part: "
+            f"{', '.join(str(part) for part in part_folders(folder, info))}."
+        )
     chosen, mirrors, pixels = choose_members(info, members), mirrors_of(info.config), checking_images(folder)
     with atomic_folder(out.resolve()) as temporary:
         portable = load_portable(folder, info, chosen, mirrors)
