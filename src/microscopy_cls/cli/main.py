@@ -89,7 +89,7 @@ def options(
 
 def main() -> None:
     """Entry point."""
-    from microscopy_cls.cli import commands, compare, doctor, export, init, models  # noqa: F401  registers them
+    from microscopy_cls.cli import commands, compare, doctor, export, init, models, study  # noqa: F401  registers them
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask with it: save and go, like Ctrl-C
     app()

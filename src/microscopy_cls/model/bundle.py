@@ -92,7 +92,7 @@ class BundleInfo(_Part):
     """The content of `bundle.json`.
 
     Attributes:
-        architecture_options: layers, cardinality and base_width of a ResNeXt of one's own, those that were given.
+        architecture_options: layers, cardinality, shortcut and so on of a ResNeXt of one's own, those that were given.
         conformal, novelty: None in bundles that were written before there were any.
         field_px: side of the training images, the median in pixels as stored.
         field_um: the same in microns, where the config says how many a pixel has.
