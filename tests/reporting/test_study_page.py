@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.reporting.experiment import Page, figure
 
-from microscopy_cls.evaluation.study import told, verdict_of
+from microscopy_cls.evaluation.study import detectable, told, verdict_of
 from microscopy_cls.reporting.study_page import NEAREST, render, spread_out
 
 
@@ -113,3 +113,8 @@ def test_a_difference_is_told_as_its_interval_allows() -> None:
     )
     assert told("b", "a", difference(0.03, 0.01, 0.05)) == f"b is better than a: +3.0 {end} +1.0 to +5.0."
     assert told("b", "a", difference(-0.03, -0.05, -0.01)) == f"b is worse than a: -3.0 {end} -5.0 to -1.0."
+
+
+def test_what_could_have_been_seen_is_the_intervals_half_width_where_it_has_one() -> None:
+    assert detectable(0.0312) == "A difference below about 3.1 percentage points could not be told from none here."
+    assert "right on the same images, so nothing tells how large" in detectable(0.0)

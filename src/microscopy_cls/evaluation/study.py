@@ -117,12 +117,16 @@ def _claim(claim: Claim, runs: Mapping[str, FinishedRun]) -> Json:
         **claim.model_dump(mode="json"),
         "verdict": verdict,
         "headline": HEADLINES[verdict],
-        "sentences": [
-            *(told(claim.better, than, one) for than, one in found.items()),
-            f"A difference below about {100 * width:.1f} percentage points could not be told from none here.",
-        ],
+        "sentences": [*(told(claim.better, than, one) for than, one in found.items()), detectable(width)],
         "half_width": round(width, 6),
     }
+
+
+def detectable(half_width: float) -> str:
+    """What the widest interval behind a verdict could have shown; `half_width` as a share."""
+    if half_width == 0:
+        return "They are right on the same images, so nothing tells how large a difference would have been seen."
+    return f"A difference below about {100 * half_width:.1f} percentage points could not be told from none here."
 
 
 def verdict_of(differences: Iterable[Mapping[str, float]]) -> str:

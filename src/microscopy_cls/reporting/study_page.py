@@ -38,7 +38,6 @@ class Row:
     accuracy_gain: Estimate
     f1_gain: Estimate
     core_minutes: float
-    keys: str
 
 
 def write_study_page(results: Mapping[str, Any], path: Path) -> None:
@@ -64,6 +63,7 @@ def render(results: Mapping[str, Any]) -> str:
         study=results,
         state=LIGHTS[results["claim"]["verdict"]],
         rows=rows,
+        settings=[(variant["name"], _settings(variant["set"])) for variant in results["variants"]],
         figures=[
             scatter(results["variants"], cost, unit, title)
             for cost, unit, title in COSTS
@@ -83,8 +83,11 @@ def _row(variant: Mapping[str, Any]) -> Row:
         Estimate.read(gain.get("accuracy"), "points"),
         Estimate.read(gain.get("f1_macro"), "points"),
         variant["core_minutes"],
-        ", ".join(f"{key}: {value}" for key, value in variant["set"].items()),
     )
+
+
+def _settings(keys: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in keys.items())
 
 
 def scatter(variants: Sequence[Mapping[str, Any]], cost: str, unit: float, title: str) -> Markup:
