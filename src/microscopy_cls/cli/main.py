@@ -105,6 +105,7 @@ def main() -> None:
         init,
         models,
         soup,
+        study,
     )
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask with it: save and go, like Ctrl-C

@@ -36,10 +36,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file is missing or no YAML, a key is unknown, or a value does not fit.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for override in overrides:
         _apply(values, override)
-    unknown = _unknown_keys(values, Config)
+    unknown = unknown_keys(values, Config)
     if unknown:
         raise ConfigError(f"{path}: " + "; ".join(unknown))
     try:
@@ -53,17 +53,30 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(
+    path: Path,
+    advice: str = "`microscopy-cls init DIR` writes a config for it",
+    content: str = "sections (name, data, folds, ...), see configs/",
+) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Args:
+        advice: where such files come from, for the message when there is none.
+        content: what is mapped, for the message when nothing is.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or no mapping; or a key stands there twice.
+    """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506  a safe loader
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file. `microscopy-cls init DIR` writes a config for it.") from None
+        raise ConfigError(f"{path}: there is no such file. {advice}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: should be a mapping of sections (name, data, folds, ...), see configs/")
+        raise ConfigError(f"{path}: should be a mapping of {content}")
     return values
 
 
@@ -83,7 +96,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
 
 
-def _unknown_keys(values: Mapping[str, Any], section: type[BaseModel], prefix: str = "") -> list[str]:
+def unknown_keys(values: Mapping[str, Any], section: type[BaseModel], prefix: str = "") -> list[str]:
     """A sentence for each key that the schema does not have, with the nearest one it has."""
     found = []
     for key, value in values.items():
@@ -91,7 +104,7 @@ def _unknown_keys(values: Mapping[str, Any], section: type[BaseModel], prefix: s
         if field is None:
             found.append(f"unknown key {prefix}{key}{_suggestion(prefix, str(key))}")
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and isinstance(value, dict):
-            found += _unknown_keys(value, field.annotation, f"{prefix}{key}.")
+            found += unknown_keys(value, field.annotation, f"{prefix}{key}.")
     return found
 
 

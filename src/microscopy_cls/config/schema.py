@@ -19,6 +19,8 @@ SlideRule = Literal["mean", "top_k", "majority"]
 Precision = Literal["auto", "fp32", "bf16"]
 Strategy = Literal["full", "probe", "head_then_full", "gradual"]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Shortcut = Literal["identity", "scaled", "gated", "projected"]
+Activation = Literal["post", "pre"]
 ClassWeights = Literal["none", "balanced", "effective"]
 
 
@@ -116,11 +118,20 @@ class Model(Section):
     base_width: Positive | None = Field(
         None, description="channels of a path in a ResNeXt's first stage; null: as its name says"
     )
+    shortcut: Shortcut = Field(
+        "identity",
+        description="how a ResNeXt's block adds its input: as it is; scaled, halved like the rest; gated by a sigmoid; "
+        "projected by a 1 x 1 convolution",
+    )
+    activation: Activation = Field(
+        "post", description="a ResNeXt's blocks normalise and rectify after each convolution (post) or before it (pre)"
+    )
 
     @property
     def shape(self) -> dict[str, Any]:
-        """What makes a ResNeXt of one's own: those of layers, cardinality and base_width that are given."""
-        return self.model_dump(mode="json", include={"layers", "cardinality", "base_width"}, exclude_none=True)
+        """What makes a ResNeXt of one's own: those of the five keys above that are given."""
+        keys = {"layers", "cardinality", "base_width", "shortcut", "activation"}
+        return self.model_dump(mode="json", include=keys, exclude_defaults=True)
 
     @property
     def title(self) -> str:

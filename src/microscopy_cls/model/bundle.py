@@ -99,7 +99,7 @@ class BundleInfo(_Part):
     """The content of `bundle.json`.
 
     Attributes:
-        architecture_options: layers, cardinality and base_width of a ResNeXt of one's own, those that were given.
+        architecture_options: layers, cardinality, shortcut and so on of a ResNeXt of one's own, those that were given.
         members: none in an ensemble.
         parts: of an ensemble, the runs whose bundles lie in `parts/<name>` and answer as one (`model.ensemble`);
             calibration, thresholds and figures are then those of their mean, fold by fold, and novelty is the first

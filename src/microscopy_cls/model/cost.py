@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-import timm  # noqa: TID251  the model room's library
-import timm.layers  # noqa: TID251
+import timm.layers  # noqa: TID251  the model room's library
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from microscopy_cls.model import resnext  # noqa: F401  registers what timm lacks
+from microscopy_cls.model.variants import build
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _ACTIVATIONS = (nn.GELU, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.SiLU, timm.layers.Sigmoid)
@@ -41,10 +40,10 @@ def cost_of(name: str, image_size_px: int, *, num_classes: int = 1000, **shape: 
         name: a timm model.
         image_size_px: side of the square RGB image.
         num_classes: number of logits.
-        shape: layers, cardinality and base_width of a ResNeXt of one's own.
+        shape: of a ResNeXt of one's own, as `get_model` takes it: layers, cardinality, shortcut and so on.
     """
     with torch.device("meta"):
-        model = cast(nn.Module, timm.create_model(name, num_classes=num_classes, **shape)).eval()
+        model = build(name, num_classes=num_classes, **shape).eval()
         image = torch.zeros(1, 3, image_size_px, image_size_px)
     num_params = sum(tensor.numel() for tensor in model.parameters())
     counted = _Elementwise(model)

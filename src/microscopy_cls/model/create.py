@@ -11,12 +11,14 @@ import torch
 from timm.models import get_pretrained_cfg  # noqa: TID251
 from torch import nn
 
+from microscopy_cls.config.schema import Activation, Shortcut
 from microscopy_cls.errors import ConfigError, WeightsError
 from microscopy_cls.model.hub import cached_item
 from microscopy_cls.model.resnext import check_shape, shape_of
 from microscopy_cls.model.source import HUB_PREFIX, WeightsSource, resolve_weights, weights_path
 from microscopy_cls.model.state import load_state_dict, read_state_dict
 from microscopy_cls.model.tags import is_non_commercial
+from microscopy_cls.model.variants import build
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ def get_model(
     layers: Sequence[int] | None = None,
     cardinality: int | None = None,
     base_width: int | None = None,
+    shortcut: Shortcut = "identity",
+    activation: Activation = "post",
     partial_weights: bool = False,
 ) -> nn.Module:
     """A timm model in training mode, float32, on the CPU, with a classifier for `num_classes`.
@@ -43,6 +47,8 @@ def get_model(
         drop_path: stochastic depth, the rate of the deepest block, in 0..1.
         layers, cardinality, base_width: blocks of the four stages, paths of a block, channels of a path in the first
             stage: a ResNeXt of one's own where they are given. The rest is as `name` says.
+        shortcut, activation: how a block adds its input, and whether it rectifies after or before its convolutions;
+            see `model.variants`. A file of the plain network fits other shortcuts in part.
         partial_weights: of a file or `hf-hub:`, take the tensors that fit and warn of the others.
 
     Raises:
@@ -55,7 +61,7 @@ def get_model(
     >>> tuple(model.layer1[0].conv2.weight.shape), model.layer1[0].conv2.groups
     ((112, 14, 3, 3), 8)
     """
-    shape = shape_of(layers, cardinality, base_width)
+    shape = shape_of(layers, cardinality, base_width, shortcut, activation)
     check_shape(name, weights, shape)
     source = resolve_weights(name, weights)
     if source.kind == "none":
@@ -107,11 +113,11 @@ def _create_published(tagged: str, state: Mapping[str, torch.Tensor], num_classe
 
 
 def _create(name: str, drop_path: float, **arguments: Any) -> nn.Module:
-    """`timm.create_model`; stochastic depth is passed only where it is wanted, because not every model takes it."""
+    """`build`; stochastic depth is passed only where it is wanted, because not every model takes it."""
     if drop_path:
         arguments["drop_path_rate"] = drop_path
     try:
-        return cast(nn.Module, timm.create_model(name, **arguments))
+        return build(name, **arguments)
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # noqa: TID251  the model room's library
 from timm.models import (  # noqa: TID251
@@ -16,11 +16,14 @@ from timm.models import (  # noqa: TID251
 from timm.models.resnet import Bottleneck, ResNet  # noqa: TID251
 from torch import nn
 
+from microscopy_cls.config.schema import Activation, Shortcut
 from microscopy_cls.errors import ConfigError
 
 NUM_STAGES = 4
 # timm's modules (and this one) whose models are its class ResNet. Other relatives have blocks of another kind.
 _SHAPED_IN = ("resnet", "sknet", __name__.rpartition(".")[2])
+_PLAIN = {"shortcut": "identity", "activation": "post"}  # what every published member has
+_WORDS = {"shortcut": get_args(Shortcut), "activation": get_args(Activation)}
 
 default_cfgs = generate_default_cfgs({
     "resnext152_32x4d.untrained": {
@@ -39,11 +42,16 @@ def resnext152_32x4d(pretrained: bool = False, **arguments: Any) -> nn.Module:
 
 
 def shape_of(
-    layers: Sequence[int] | None = None, cardinality: int | None = None, base_width: int | None = None
+    layers: Sequence[int] | None = None,
+    cardinality: int | None = None,
+    base_width: int | None = None,
+    shortcut: str = "identity",
+    activation: str = "post",
 ) -> dict[str, Any]:
-    """Those of the three that are given, as timm's ResNet takes them."""
+    """Those of the five that are given and no member's own, as `build` takes them."""
     given = {"layers": layers, "cardinality": cardinality, "base_width": base_width}
-    return {key: value for key, value in given.items() if value is not None}
+    words = {"shortcut": shortcut, "activation": activation}
+    return {key: value for key, value in (given | words).items() if value is not None and value != _PLAIN.get(key)}
 
 
 def check_shape(name: str, weights: str, shape: Mapping[str, Any]) -> None:
@@ -70,6 +78,7 @@ def check_shape(name: str, weights: str, shape: Mapping[str, Any]) -> None:
             "cannot be used. Set model.weights: none, or a local file with weights of this very shape"
         )
     _check_numbers(shape)
+    _check_variant(name, shape)
 
 
 def _check_numbers(shape: Mapping[str, Any]) -> None:
@@ -79,3 +88,16 @@ def _check_numbers(shape: Mapping[str, Any]) -> None:
     for key in ("cardinality", "base_width"):
         if shape.get(key, 1) < 1:
             raise ConfigError(f"model.{key}: {shape[key]}: must be at least 1")
+
+
+def _check_variant(name: str, shape: Mapping[str, Any]) -> None:
+    for key in _WORDS.keys() & shape.keys():
+        if shape[key] not in _WORDS[key]:
+            raise ConfigError(f"model.{key}: {shape[key]}: choose {', '.join(_WORDS[key])}")
+        if is_model_in_modules(name, ("sknet",)):
+            raise ConfigError(f"model.{key}: {name} has blocks of another kind, which it cannot change. Remove it")
+    if "shortcut" in shape and max(shape.get("layers", (2,))) == 1:
+        raise ConfigError(
+            f"model.shortcut: {shape['shortcut']}: changes all blocks but the first of a stage, and model.layers "
+            f"{list(shape['layers'])} has no others. Give a stage 2 or more"
+        )
