@@ -103,8 +103,8 @@ def test_values_replace_those_of_the_config_and_nothing_else(file: Path) -> None
         ),
         (
             space("model.name: {choices: [a, b]}"),
-            "search: space model.name: cannot be searched. Keys of finetune and augment can, and model.drop_path; others "
-            "change the network or the data",
+            "search: space model.name: cannot be searched. Keys of finetune and augment can, and "
+            "model.drop_path; others change the network or the data",
         ),
         (space("data.page: {low: 0, high: 1}"), "search: space data.page: cannot be searched. Keys of finetune and"),
         (space("runtime.seed: {low: 0, high: 1}"), "search: space runtime.seed: cannot be searched."),
@@ -124,15 +124,15 @@ def test_values_replace_those_of_the_config_and_nothing_else(file: Path) -> None
             space("finetune.mixup: {lo: 0, high: 1}"),
             "search.space.finetune.mixup: give low and high (and log: true) or choices, not lo",
         ),
-        (space("finetune.mixup: 0.2"), "search.space.finetune.mixup: give low and high (and log: true) or choices, not 0.2"),
+        (space("finetune.mixup: 0.2"), "finetune.mixup: give low and high (and log: true) or choices, not 0.2"),
         (space("finetune.mixup: {low: 0}"), "search.space.finetune.mixup: give either low and high or choices"),
         (space("finetune.mixup: {choices: [0, 1], high: 1}"), "give either low and high or choices"),
         (space("finetune.mixup: {}"), "give either low and high or choices"),
         (space("finetune.mixup: {low: 2, high: 1}"), "search.space.finetune.mixup: low (2) should be below high (1)"),
         (space("finetune.mixup: {low: 0, high: 1, log: true}"), "search.space.finetune.mixup: log needs low above 0"),
         (space("finetune.mixup: {low: x, high: 1}"), "search.space.finetune.mixup: Input should be a valid"),
-        (space("finetune.mixup: {choices: [0.1, 1e-1]}"), "space finetune.mixup: choices should be two or more different"),
-        (space("finetune.mixup: {choices: [0.1]}"), "space finetune.mixup: choices should be two or more different"),
+        (space("finetune.mixup: {choices: [0.1, 1e-1]}"), "finetune.mixup: choices should be two or more different"),
+        (space("finetune.mixup: {choices: [0.1]}"), "finetune.mixup: choices should be two or more different"),
         (
             space("finetune.learning_rate: {low: 0, high: 1}"),
             "search: space finetune.learning_rate: Input should be greater than 0 (given: 0)",

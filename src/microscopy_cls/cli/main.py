@@ -25,8 +25,8 @@ environment.set_defaults()
 
 USAGE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 CHATTY = (
-    "accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "onnx_ir", "onnxscript", "PIL", "tifffile",
-    "timm", "urllib3",
+    "accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "onnx_ir", "onnxscript", "optuna", "PIL",
+    "tifffile", "timm", "urllib3",
 )  # fmt: skip
 Arguments = ParamSpec("Arguments")
 
@@ -60,7 +60,7 @@ def command(body: Callable[Arguments, None]) -> Callable[Arguments, None]:
             typer.echo(f"\ninterrupted; what is finished is saved. Go on with: {again}", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
-    app.command(name=body.__name__)(guarded)
+    app.command(name=body.__name__.replace("_", "-"))(guarded)
     return guarded
 
 
@@ -89,7 +89,7 @@ def options(
 
 def main() -> None:
     """Entry point."""
-    from microscopy_cls.cli import commands, compare, doctor, export, init, models  # noqa: F401  registers them
+    from microscopy_cls.cli import commands, compare, doctor, export, find_lr, init, models  # noqa: F401  registers them
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # batch systems ask with it: save and go, like Ctrl-C
     app()
