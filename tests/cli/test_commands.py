@@ -169,6 +169,6 @@ def test_version_and_help_answer_without_loading_torch() -> None:
         for word in ("--version", "--help")
     ]
     assert shown[0].strip() == f"microscopy-cls {__version__}"
-    words = "init, sample, prepare, audit, train, evaluate, report, classify, compare, promote, doctor"
+    words = "init, sample, prepare, audit, train, find-lr, evaluate, report, classify, compare, promote, doctor"
     for command in words.split(", "):
         assert command in shown[1]

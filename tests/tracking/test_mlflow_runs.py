@@ -100,6 +100,29 @@ def test_a_training_is_one_parent_run_with_a_nested_run_a_fold(place):
         assert place.history(fold.info.run_id, "train_loss") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
 
 
+def test_trials_of_a_search_are_runs_nested_within_their_fold(place):
+    params = {"finetune.learning_rate": 0.01}
+    with place.tracker() as tracker:
+        tracker.start({}, {}, fresh=False)
+        with tracker.fold(0) as fold:
+            fold.trial(0, params, {"score": 0.5, "epochs": 3.0}, {"state": "complete"}, 12.0)
+            fold.trial(1, params, {"epochs": 1.0}, {"state": "pruned"}, 4.0)
+            for _ in range(2):  # once more by a command that goes on
+                fold.params(params)
+    parent = place.record["folds"]["0"]
+    assert place.fold(0).data.params == {"finetune.learning_rate": "0.01"}
+    with Store(place.uri).session() as client:
+        runs = client.search_runs([place.fold(0).info.experiment_id], f"tags.mlflow.parentRunId = '{parent}'")
+    found = {run.info.run_name: run for run in runs}
+    assert set(found) == {"trial-0", "trial-1"}
+    first, second = found["trial-0"], found["trial-1"]
+    assert first.data.params == {"finetune.learning_rate": "0.01"}
+    assert first.data.metrics == {"score": 0.5, "epochs": 3.0}
+    assert (first.data.tags["state"], second.data.tags["state"]) == ("complete", "pruned")
+    assert first.info.status == second.info.status == "FINISHED"
+    assert first.info.end_time - first.info.start_time == 12_000
+
+
 def train_until(place, error):
     with place.tracker() as tracker:
         tracker.start({"epochs": 3}, {}, fresh=True)

@@ -25,8 +25,8 @@ environment.set_defaults()
 
 USAGE, SOME_FAILED, INTERRUPTED = 2, 3, 130
 CHATTY = (
-    "accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "onnx_ir", "onnxscript", "PIL", "tifffile",
-    "timm", "urllib3",
+    "accelerate", "alembic", "filelock", "httpx", "matplotlib", "mlflow", "onnx_ir", "onnxscript", "optuna", "PIL",
+    "tifffile", "timm", "urllib3",
 )  # fmt: skip
 Arguments = ParamSpec("Arguments")
 
@@ -48,7 +48,7 @@ Overrides = Annotated[
 def command(body: Callable[Arguments, None]) -> Callable[Arguments, None]:
     """Register a command named like its function; expected errors are one message, without a traceback."""
     told = guarded(body)
-    app.command(name=body.__name__)(told)
+    app.command(name=body.__name__.replace("_", "-"))(told)
     return told
 
 
@@ -102,6 +102,7 @@ def main() -> None:
         doctor,
         ensemble,
         export,
+        find_lr,
         init,
         models,
         soup,

@@ -11,7 +11,7 @@ def trained_settings(config: Config) -> dict[str, Any]:
     """What decides the result. Where it runs, is logged, or how it is evaluated does not: a night of training is
     not thrown away because MLflow was switched off. The images themselves are identified by their manifest.
     """
-    values = config.model_dump(mode="json", include={"folds", "model", "finetune", "augment"})
+    values = config.model_dump(mode="json", include={"folds", "model", "finetune", "augment", "search"})
     return {**values, "runtime": {"seed": config.runtime.seed, "precision": config.runtime.precision}}
 
 

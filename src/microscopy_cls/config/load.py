@@ -141,4 +141,4 @@ def _sentences(error: ValidationError) -> list[str]:
     return [f"{key}: {' or '.join(dict.fromkeys(messages))}" for key, messages in by_key.items()]
 
 
-_PARTS = {part for key in all_keys(Config) for part in key.split(".")}
+_PARTS = {part for key in all_keys(Config) for part in (key, *key.split("."))}  # those of search.space are dotted

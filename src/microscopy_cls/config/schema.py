@@ -5,10 +5,14 @@ Each `description` is the key's one documentation: `init` writes it beside the k
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from microscopy_cls.config.search import Search, Sections, Value, fitted, replaced
+from microscopy_cls.config.section import Section
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -22,12 +26,6 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Shortcut = Literal["identity", "scaled", "gated", "projected"]
 Activation = Literal["post", "pre"]
 ClassWeights = Literal["none", "balanced", "effective"]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys and later changes are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Columns(Section):
@@ -269,6 +267,22 @@ class Config(Section):
     model: Model = Model()
     finetune: Finetune = Finetune()
     augment: Augment = Augment()
+    search: Search = Search()
     evaluate: Evaluate = Evaluate()
     tracking: Tracking = Tracking()
     runtime: Runtime = Runtime()
+
+    @field_validator("search")
+    @classmethod
+    def _searches_what_fits(cls, search: Search, info: ValidationInfo) -> Search:
+        sections: Sections = {name: info.data[name] for name in ("model", "finetune", "augment") if name in info.data}
+        return fitted(search, sections) if len(sections) == 3 else search  # else they have faults of their own
+
+    @property
+    def trained(self) -> Sections:
+        """The sections whose keys may be searched, by name."""
+        return {"model": self.model, "finetune": self.finetune, "augment": self.augment}
+
+    def with_values(self, values: Mapping[str, Value]) -> Config:
+        """The same with these values, by dotted key, as a search chose them."""
+        return self.model_copy(update=replaced(self.trained, values))

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from microscopy_cls.config.identity import trained_settings
 from microscopy_cls.config.load import load_config, read_yaml, unknown_keys
-from microscopy_cls.config.schema import Config, Section
+from microscopy_cls.config.schema import Config
+from microscopy_cls.config.section import Section
 from microscopy_cls.errors import ConfigError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # becomes a part of folders' names

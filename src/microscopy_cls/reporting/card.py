@@ -28,8 +28,8 @@ NOT_INTENDED = [
 def method(config: Config, inputs: Inputs) -> str:
     """The paragraph: data, model, protocol, figures, software. Only what the files say."""
     sentences = [
-        _data(inputs), _model(config, inputs), _protocol(config, inputs), _result(inputs), *_trust(inputs.metrics),
-        *_outside(inputs.metrics), _software(inputs),
+        _data(inputs), _model(config, inputs), _search(config), _protocol(config, inputs), _result(inputs),
+        *_trust(inputs.metrics), *_outside(inputs.metrics), _software(inputs),
     ]  # fmt: skip
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -62,6 +62,18 @@ def _model(config: Config, inputs: Inputs) -> str:
         f"{STRATEGIES[tune.strategy]}{batches} (AdamW, peak learning rate {tune.learning_rate:g} with cosine decay, "
         f"weight decay {tune.weight_decay:g}, label smoothing {tune.label_smoothing:g}, {config.augment.preset} "
         f"augmentation at strength {config.augment.strength:g}; seed {config.runtime.seed})."
+    )
+
+
+def _search(config: Config) -> str:
+    search = config.search
+    if not search.trials:
+        return ""
+    score = "macro F1" if search.score == "f1_macro" else "cross-entropy"
+    return (
+        f"Within each fold {', '.join(search.space)} {'was' if len(search.space) == 1 else 'were'} chosen by "
+        f"{counted(search.trials, 'trial')} (tree-structured Parzen estimator, {score} on "
+        f"{100 * search.validation_fraction:g}{PERCENT} of its training images), in place of the values above."
     )
 
 

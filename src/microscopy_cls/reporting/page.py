@@ -160,6 +160,7 @@ def _records(config: Config, inputs: Inputs) -> dict[str, Any]:
     """How the run came about, and what it takes to repeat it."""
     return {
         "probes": _probes(inputs.curves) if config.finetune.strategy == "probe" else [],
+        "searches": tables.searches(inputs.run_state),
         "curves": _curves(inputs.curves),
         "num_curves": inputs.curves["fold"].nunique(),
         "validated": bool(inputs.curves["val_loss"].notna().any()),

@@ -52,6 +52,17 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class SearchRow:
+    """What the search of one fold chose; `ended` says how many of its trials did not come to their end."""
+
+    fold: int
+    settings: str
+    num_trials: int
+    ended: str
+    score: float | None
+
+
+@dataclass(frozen=True)
 class ClassRow:
     """The figures of one class."""
 
@@ -188,6 +199,25 @@ def circumstances(run_state: Mapping[str, Any], manifest_sha256: str) -> list[tu
     }
     weights = {f"Weights: {key}": value for key, value in _flat(run_state.get("weights") or {}).items()}
     return [(term, str(value)) for term, value in (facts | weights).items() if value not in (None, "")]
+
+
+def searches(run_state: Mapping[str, Any]) -> list[SearchRow]:
+    """What each fold's search chose, by fold; none without a search."""
+    found = sorted((run_state.get("searches") or {}).items(), key=lambda item: int(item[0]))
+    return [
+        SearchRow(int(fold), _settings(one["values"]), one["trials"], _ended(one), finite(one["score"]))
+        for fold, one in found
+    ]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    texts = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} {text}" for key, text in texts.items())
+
+
+def _ended(one: Mapping[str, Any]) -> str:
+    told = {"given up early": one.get("pruned"), "diverged": one.get("diverged")}
+    return ", ".join(f"{num} {how}" for how, num in told.items() if num)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from microscopy_cls.tracking.names import MAX_PARAM_VALUE, MAX_TAG_VALUE, flatten, safe_keys, shorten
+from microscopy_cls.tracking.fold_log import (
+    MlflowFoldLog,
+    Run,
+    batches,
+    now_ms,
+    param_texts,
+    send_params,
+    send_points,
+    user,
+)
+from microscopy_cls.tracking.names import MAX_TAG_VALUE, safe_keys, shorten
 from microscopy_cls.tracking.outbox import Delivery, Outbox
 from microscopy_cls.tracking.record import RunRecord, forget_record, load_record
 from microscopy_cls.tracking.registry import register_bundle
@@ -20,20 +28,6 @@ from microscopy_cls.tracking.store import Client, RefusedError, Store, is_refusa
 from microscopy_cls.tracking.tracker import FoldLog, Status, Tracker, status_of
 
 log = logging.getLogger(__name__)
-BATCH = 100  # MLflow takes 1000 metrics, but only 100 params or tags in one request
-
-
-@dataclass
-class Run:
-    """A run as far as the store has told of it.
-
-    Attributes:
-        id: empty until the store has answered.
-        logged: points (metric, step) that the store had before this process.
-    """
-
-    id: str = ""
-    logged: set[tuple[str, int]] = field(default_factory=set)
 
 
 class MlflowTracker(Tracker):
@@ -53,34 +47,33 @@ class MlflowTracker(Tracker):
         """Begin or continue the parent run; the params of a continued run stay as they are."""
         if fresh:
             forget_record(self._run_dir)
-        self._open(partial(self._begin, start_ms=_now_ms(), running=True))
-        texts = {key: shorten(value, MAX_PARAM_VALUE) for key, value in flatten(params).items()}
-        self._post("params", partial(self._send_params, safe_keys(texts)))
+        self._open(partial(self._begin, start_ms=now_ms(), running=True))
+        self._post("params", partial(self._send_params, param_texts(params)))
         self.set_tags(_with_source(tags))
 
     def resume(self) -> None:
         """Add to the recorded parent run, or to a new one; a known run keeps its state and its duration."""
-        self._open(partial(self._begin, start_ms=_now_ms(), running=False))
+        self._open(partial(self._begin, start_ms=now_ms(), running=False))
 
     @contextmanager
     def fold(self, k: int) -> Iterator[FoldLog]:
         """The run `fold-k` within the parent; the same fold continues its recorded run."""
         run = Run()
         status: Status = "FINISHED"
-        self._post(f"the run of fold {k}", partial(self._begin_fold, k, run, _now_ms()), needed=True)
+        self._post(f"the run of fold {k}", partial(self._begin_fold, k, run, now_ms()), needed=True)
         try:
-            yield _Curves(partial(self._post, f"metrics of fold {k}"), run)
+            yield MlflowFoldLog(partial(self._post, f"metrics of fold {k}"), run, lambda: self._experiment_id)
         except BaseException as error:
             status = status_of(type(error))
             raise
         finally:
-            end = _now_ms()
+            end = now_ms()
             self._post(f"the end of fold {k}", lambda client: client.set_terminated(run.id, status, end_time=end))
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Metrics of the parent run; a value that the store has already is not sent again."""
         values = safe_keys({name: float(value) for name, value in metrics.items()})
-        self._post("metrics", partial(self._send_metrics, values, _now_ms()))
+        self._post("metrics", partial(self._send_metrics, values, now_ms()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tags of the parent run, long values cut."""
@@ -109,7 +102,7 @@ class MlflowTracker(Tracker):
         """End the parent run with `status`, unless it stands there already, and send what still waits."""
         if self._is_open:
             self._is_open = False
-            self._post("the end of the run", partial(self._end, status, _now_ms()))
+            self._post("the end of the run", partial(self._end, status, now_ms()))
             self._outbox.close()
 
     def _open(self, begin: Callable[[Client], None]) -> None:
@@ -138,7 +131,7 @@ class MlflowTracker(Tracker):
     def _create(self, client: Client, start_ms: int) -> None:
         self._experiment_id = _experiment_id(client, self._experiment)
         name = time.strftime("cv-%Y%m%d-%H%M%S", time.localtime(start_ms / 1000))
-        run = client.create_run(self._experiment_id, start_time=start_ms, tags=_user(), run_name=name)
+        run = client.create_run(self._experiment_id, start_time=start_ms, tags=user(), run_name=name)
         self._record.parent, self._record.folds, self._is_new = run.info.run_id, {}, True
         self._record.save(self._run_dir)
 
@@ -148,27 +141,24 @@ class MlflowTracker(Tracker):
             run.id, run.logged = known.info.run_id, _points(client, known)
             client.update_run(run.id, status="RUNNING")
             return
-        tags = {"mlflow.parentRunId": self._record.parent, "fold": str(k)} | _user()
+        tags = {"mlflow.parentRunId": self._record.parent, "fold": str(k)} | user()
         created = client.create_run(self._experiment_id, start_time=start_ms, tags=tags, run_name=f"fold-{k}")
         run.id = self._record.folds[str(k)] = created.info.run_id
         self._record.save(self._run_dir)
 
     def _send_params(self, texts: Mapping[str, str], client: Client) -> None:
-        from mlflow.entities import Param  # noqa: TID251
-
         if self._is_new:
-            for part in _batches([Param(key, value) for key, value in texts.items()]):
-                client.log_batch(self._record.parent, params=part, synchronous=True)
+            send_params(client, self._record.parent, texts)
 
     def _send_metrics(self, values: Mapping[str, float], time_ms: int, client: Client) -> None:
         present = client.get_run(self._record.parent).data.metrics
         changed = {name: value for name, value in values.items() if present.get(name) != value}
-        _send_points(client, self._record.parent, changed, time_ms, step=0)
+        send_points(client, self._record.parent, changed, time_ms, step=0)
 
     def _send_tags(self, texts: Mapping[str, str], client: Client) -> None:
         from mlflow.entities import RunTag  # noqa: TID251
 
-        for part in _batches([RunTag(key, value) for key, value in texts.items()]):
+        for part in batches([RunTag(key, value) for key, value in texts.items()]):
             client.log_batch(self._record.parent, tags=part, synchronous=True)
 
     def _send_files(self, upload: Callable[[Client], object], client: Client) -> None:
@@ -186,33 +176,6 @@ class MlflowTracker(Tracker):
     def _end(self, status: Status, end_ms: int, client: Client) -> None:
         if client.get_run(self._record.parent).info.status != status:
             client.set_terminated(self._record.parent, status, end_time=end_ms)
-
-
-class _Curves:
-    def __init__(self, post: Callable[[Callable[[Client], object]], None], run: Run) -> None:
-        self._post = post
-        self._run = run
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add a point to each curve, unless the store has it."""
-        values, run, now = safe_keys({name: float(value) for name, value in metrics.items()}), self._run, _now_ms()
-
-        def send(client: Client) -> None:
-            new = {name: value for name, value in values.items() if (name, step) not in run.logged}
-            _send_points(client, run.id, new, now, step)
-
-        self._post(send)
-
-
-def _send_points(client: Client, run_id: str, values: Mapping[str, float], time_ms: int, step: int) -> None:
-    from mlflow.entities import Metric  # noqa: TID251
-
-    for part in _batches([Metric(name, value, time_ms, step) for name, value in values.items()]):
-        client.log_batch(run_id, metrics=part, synchronous=True)
-
-
-def _batches(items: Sequence[Any]) -> list[Sequence[Any]]:
-    return [items[first : first + BATCH] for first in range(0, len(items), BATCH)]
 
 
 def _known_run(client: Client, run_id: str) -> Any:
@@ -248,14 +211,3 @@ def _with_source(tags: Mapping[str, str]) -> dict[str, str]:
     source = {"mlflow.source.name": "microscopy-cls", "mlflow.source.type": "LOCAL"}
     commit = {"mlflow.source.git.commit": tags["git_commit"]} if "git_commit" in tags else {}
     return {**source, **commit, **tags}
-
-
-def _user() -> dict[str, str]:
-    """The tag behind MLflow's column `Created by`; none where the system does not name the user."""
-    with suppress(OSError, KeyError, ImportError):  # what getpass raises, by system and Python version
-        return {"mlflow.user": getpass.getuser()}
-    return {}
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

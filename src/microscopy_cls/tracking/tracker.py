@@ -13,7 +13,20 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class FoldLog(Protocol):
-    """The curves of one fold."""
+    """The curves of one fold, and the trials of its search."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Params of the fold's run, as its search chose them."""
+
+    def trial(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        seconds: float,
+    ) -> None:
+        """A finished trial, as a run nested within the fold's; it ended now, after so many seconds."""  # fmt: skip
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Add a point to each curve. A point that is there already stays as it is."""
@@ -105,6 +118,19 @@ class NullTracker(Tracker):
 
 
 class _NullFoldLog:
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def trial(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        seconds: float,
+    ) -> None:
+        """Do nothing."""  # fmt: skip
+
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Do nothing."""
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from microscopy_cls.config import Config, Paths, to_yaml
+from microscopy_cls.config.schema import Augment, Finetune, Model
 from microscopy_cls.dataset.batches import Batches, CachedImages
 from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.manifest import manifest_digest
@@ -30,6 +31,7 @@ from microscopy_cls.system.progress import bar, progress
 from microscopy_cls.tracking import NullTracker, Tracker
 from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
 from microscopy_cls.training.fold_data import FoldData, Images, Rows
+from microscopy_cls.training.fold_search import FoldSearch, inner_part
 from microscopy_cls.training.frozen import FrozenNetwork
 from microscopy_cls.training.member import MemberTrainer
 from microscopy_cls.training.oof import assemble, save_fold
@@ -63,10 +65,7 @@ class CrossValidation:
         self.state, self.fresh, self.accelerator = self._begin(restart)
         self.tracker = tracker if self.accelerator.is_main_process else NullTracker()
         self.normalise.to(self.accelerator.device)
-        image_ids = list(self.images.manifest["image_id"])
-        augment, seed = config.augment, config.runtime.seed
-        cached = CachedImages(paths.prepared, image_ids, augment.preset, seed, strength=augment.strength)
-        self.batches = Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
+        self.batches = self._batches(config.augment)
         kept = paths.runs / "features.safetensors"
         self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator)
 
@@ -146,16 +145,21 @@ class CrossValidation:
         normalise = self.normalise.to(accelerator.device)
         return largest_batch(network, normalise, self.config.model.image_size_px, start, accelerator)
 
-    def _network(self, fold: int, device: torch.device) -> torch.nn.Module:
+    def _network(self, fold: int, device: torch.device, model: Model | None = None) -> torch.nn.Module:
         """What a fold starts from; the same for all folds where they share its features, random weights included."""
         shared = self.config.finetune.strategy in {"probe", "head_then_full"}
         torch.manual_seed(self.config.runtime.seed * 1000 + (0 if shared else fold))  # of the head, or of all layers
-        model = self.config.model
+        model = model or self.config.model
         network = get_model(
             model.name, len(self.images.classes), model.weights,
             drop_path=model.drop_path, partial_weights=model.partial_weights, **model.shape,
         )  # fmt: skip
         return network.to(device).to(memory_format=torch.channels_last)
+
+    def _batches(self, augment: Augment) -> Batches:
+        image_ids, seed = list(self.images.manifest["image_id"]), self.config.runtime.seed
+        cached = CachedImages(self.paths.prepared, image_ids, augment.preset, seed, strength=augment.strength)
+        return Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
 
     def _features(self, rows: Rows) -> NDArray[np.float32]:
         """Of images as they are, by the network that the folds start from, (n, d)."""
@@ -176,7 +180,7 @@ class CrossValidation:
         """A new head on the frozen network. Inner folds choose its penalty, so no image is put aside for that."""
         started = time.perf_counter()
         data = self.images.fold(fold, 0, self.config.folds.seed)
-        network, head = self._network(fold, self.accelerator.device), self._fit_head(data)
+        network, head = self._network(fold, self.accelerator.device), self._fit_head(data, self.config.finetune)
         write_head(network, head)
         row = self.frozen.row(data, head)
         telling.probe(row)
@@ -185,20 +189,35 @@ class CrossValidation:
             features = self.frozen.features[data.test]
             self._finish_fold(data, network, [row], 0, Predictions(head.logits(features), features), started)
 
-    def _fit_head(self, data: FoldData) -> Probe:
-        return self.frozen.fit(data.train, self.config.finetune, self.config.runtime.seed + data.fold)
+    def _fit_head(self, data: FoldData, settings: Finetune) -> Probe:
+        return self.frozen.fit(data.train, settings, self.config.runtime.seed + data.fold)
+
+    def trainer(self, data: FoldData, config: Config, folder: Path) -> MemberTrainer:
+        """What trains a fold's network on these rows.
+
+        Args:
+            config: this run's, or the same with other values that its search may try.
+            folder: for checkpoints.
+        """
+        settings = config.finetune
+        network = self._network(data.fold, self.accelerator.device, config.model)
+        if settings.strategy == "head_then_full":
+            write_head(network, self._fit_head(data, settings))
+        batches = self.batches if config.augment == self.config.augment else self._batches(config.augment)
+        return MemberTrainer(
+            network, self.normalise, data, self.images.labels, len(self.images.classes), batches, settings,
+            self.state.batch_size, self.config.runtime.seed + data.fold, folder, self.accelerator,
+        )  # fmt: skip
 
     def _fine_tune_fold(self, fold: int, telling: Telling) -> None:
-        started = time.perf_counter()
-        settings, seed = self.config.finetune, self.config.runtime.seed + fold
-        data = self.images.fold(fold, settings.validation_fraction, self.config.folds.seed)
-        network = self._network(fold, self.accelerator.device)
-        if settings.strategy == "head_then_full":
-            write_head(network, self._fit_head(data))
-        trainer = MemberTrainer(
-            network, self.normalise, data, self.images.labels, len(self.images.classes), self.batches, settings,
-            self.state.batch_size, seed, self._folder(fold), self.accelerator,
-        )  # fmt: skip
+        config, started = self.config, time.perf_counter()
+        if config.search.trials:
+            data = inner_part(self.images, config, fold)
+            found = FoldSearch(config, data, self.trainer, self.folder(fold), self.accelerator, telling).run()
+            config, started = config.with_values(found.values), time.perf_counter() - found.seconds
+            self.state = replace(self.state, searches=self.state.searches | {str(fold): found.summary})
+        data = self.images.fold(fold, config.finetune.validation_fraction, config.folds.seed)
+        trainer = self.trainer(data, config, self.folder(fold))
         trainer.restore()
         done = trainer.progress
         telling.going_on(done.history, done.epoch * len(data.train))
@@ -222,12 +241,12 @@ class CrossValidation:
         with atomic_path(self.paths.members / f"fold_{data.fold}.safetensors") as temporary:
             save_weights(temporary, network.state_dict())
         curves = pd.DataFrame(history).astype({"fold": int, "epoch": int})
-        write_csv(self._folder(data.fold) / "curves.csv", curves.assign(chosen=(curves["epoch"] == chosen_epoch) * 1))
+        write_csv(self.folder(data.fold) / "curves.csv", curves.assign(chosen=(curves["epoch"] == chosen_epoch) * 1))
         seconds = {str(data.fold): round(time.perf_counter() - started, 1)}
         self.state = replace(self.state, fold_seconds=self.state.fold_seconds | seconds)
         save_state(self.paths.runs, self.state)
         save_fold(self._done_file(data.fold), data.test, predictions)
-        for checkpoint in self._folder(data.fold).glob("ch*.safetensors"):
+        for checkpoint in self.folder(data.fold).glob("ch*.safetensors"):
             checkpoint.unlink()
 
     def _collect(self) -> pd.DataFrame | None:
@@ -242,11 +261,12 @@ class CrossValidation:
         self.frozen.path.unlink(missing_ok=True)
         return table
 
-    def _folder(self, fold: int) -> Path:
+    def folder(self, fold: int) -> Path:
+        """Checkpoints of a fold, and what it has finished."""
         return self.paths.runs / f"fold_{fold}"
 
     def _done_file(self, fold: int) -> Path:
-        return self._folder(fold) / "oof.safetensors"
+        return self.folder(fold) / "oof.safetensors"
 
     def _params(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json") | {"batch_size_used": self.state.batch_size}
@@ -266,4 +286,6 @@ class CrossValidation:
         sizes = [
             (self.images.manifest["fold"] >= 0).sum() - (self.images.manifest["fold"] == fold).sum() for fold in folds
         ]
-        return int(sum(sizes) * (1 - self.config.finetune.validation_fraction)) * self.config.finetune.epochs
+        settings, search = self.config.finetune, self.config.search
+        passes = 1 - settings.validation_fraction + search.trials * (1 - search.validation_fraction)
+        return int(sum(sizes) * passes) * settings.epochs

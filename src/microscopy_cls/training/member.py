@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torch import nn
 
 from microscopy_cls.config.schema import Finetune
 from microscopy_cls.dataset.augment import item_seed
-from microscopy_cls.dataset.batches import Batches
+from microscopy_cls.dataset.batches import Batch, Batches
 from microscopy_cls.errors import TrainingError
 from microscopy_cls.training.checkpoint import (
     load_checkpoint,
@@ -154,30 +154,39 @@ class MemberTrainer:
 
     def _train(self, epoch: int, on_images: Callable[[int], None]) -> float:
         """One pass over the training images; returns the mean loss of its steps."""
-        self._prepare_layers(epoch)
+        self.prepare_layers(epoch)
         losses: list[torch.Tensor] = []
-        share = self.accelerator.process_index, self.accelerator.num_processes
-        batches = self.batches.training(self._rows(epoch), epoch, self.batch_size, self.seed, share)
-        for step, batch in enumerate(to_device(batches, self.accelerator.device)):
-            images, targets = self.normalise(batch.pixels), self.device_labels[batch.rows]
-            if self.mixup is not None and len(images) % 2 == 0:
-                images, targets = self.mixup(images, targets)
-            with self.accelerator.autocast():
-                loss = self.loss(self.wrapped(images).float(), targets)
-            self.accelerator.backward(loss)
-            if self.settings.clip_grad_norm:
-                self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_grad_norm)
+        for step, batch in enumerate(self.epoch_batches(epoch)):
+            loss = self.backward(batch)
             global_step = epoch * self.steps_per_epoch + step
             self.schedule.step_update(global_step)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.average is not None:
                 self.average.update(self.network, step=global_step)
-            losses.append(loss.detach())
+            losses.append(loss)
             if (step + 1) % STEPS_BETWEEN_CHECKS == 0:
                 self._check_finite(losses, epoch)
             on_images(len(batch.rows) * self.accelerator.num_processes)
         return self._check_finite(losses, epoch)
+
+    def backward(self, batch: Batch) -> torch.Tensor:
+        """Leave the gradients of one batch (on the device) at the weights, clipped; return its loss, a scalar."""
+        images, targets = self.normalise(batch.pixels), self.device_labels[batch.rows]
+        if self.mixup is not None and len(images) % 2 == 0:
+            images, targets = self.mixup(images, targets)
+        with self.accelerator.autocast():
+            loss: torch.Tensor = self.loss(self.wrapped(images).float(), targets)
+        self.accelerator.backward(loss)
+        if self.settings.clip_grad_norm:
+            self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip_grad_norm)
+        return loss.detach()
+
+    def epoch_batches(self, epoch: int) -> Iterator[Batch]:
+        """This process's batches of an epoch, augmented, on the device."""
+        share = self.accelerator.process_index, self.accelerator.num_processes
+        batches = self.batches.training(self._rows(epoch), epoch, self.batch_size, self.seed, share)
+        return to_device(batches, self.accelerator.device)
 
     def _stages(self) -> list[list[str]]:
         stages, epochs = stage_names(self.network), self.settings.epochs
@@ -189,7 +198,7 @@ class MemberTrainer:
             )  # fmt: skip
         return stages
 
-    def _prepare_layers(self, epoch: int) -> None:
+    def prepare_layers(self, epoch: int) -> None:
         """Set which layers train in this epoch: it follows from the epoch alone, so there is nothing to save."""
         if self.stages is not None:
             train_top(self.network, self.stages, 1 + epoch // self.settings.stage_epochs)
@@ -207,11 +216,14 @@ class MemberTrainer:
         values = torch.stack(losses).cpu()
         bad = (~torch.isfinite(values)).nonzero()
         if len(bad):
-            raise TrainingError(
-                f"fold {self.data.fold}, epoch {epoch}, step {int(bad[0])}: the loss is {float(values[bad[0]])}. "
-                "Lower finetune.learning_rate, set finetune.clip_grad_norm to 1, or set runtime.precision to fp32."
-            )
+            raise self._diverged(f"epoch {epoch}, step {int(bad[0])}: the loss is {float(values[bad[0]])}")
         return float(values.mean())
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"fold {self.data.fold}, {what}. Lower finetune.learning_rate, set finetune.clip_grad_norm to 1, or set "
+            "runtime.precision to fp32."
+        )
 
     def _validate(self) -> EpochRow:
         rows = self.data.validation
@@ -219,6 +231,8 @@ class MemberTrainer:
             return validation_scores(np.empty((0, 0), np.float32), rows)
         batches = self.batches.plain(rows, self.batch_size)
         logits = predict(self.candidate, self.normalise, batches, self.accelerator).logits
+        if not np.isfinite(logits).all():  # the last step of an epoch can do it, after its loss was seen
+            raise self._diverged(f"epoch {self.progress.epoch}: the network's answers are no longer finite")
         return validation_scores(logits, self.labels[rows])
 
     def _save(self) -> None:

@@ -30,6 +30,7 @@ class RunState:
         identity: what decides the result: settings, manifest digest, weights digest.
         batch_size, precision, num_threads: in use since the run began; a continued run takes them over.
         fold_seconds: spent on each finished fold, by all the commands that worked on it.
+        searches: of each finished fold, what its search chose (`Found.summary`).
     """
 
     identity: dict[str, Any]
@@ -42,6 +43,7 @@ class RunState:
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     fold_seconds: dict[str, float] = field(default_factory=dict)
+    searches: dict[str, dict[str, Any]] = field(default_factory=dict)
     finished: bool = False
 
     @property

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from microscopy_cls.config.search import Values
 from microscopy_cls.tracking.tracker import FoldLog
 from microscopy_cls.training.scores import EpochRow
+from microscopy_cls.training.trials import Found, Trial
 
 NOT_CURVES = {"fold", "epoch"}
 
@@ -61,6 +63,28 @@ class Telling:
         if self._aloud:
             log.info("%s: penalty %g, F1 in inner folds %.3f", self.name, row["penalty"], row["val_f1_macro"])
 
+    def trial(self, number: int, num_trials: int, trial: Trial) -> None:
+        """A finished trial of the search before the training."""
+        if self._aloud:
+            ended = f"score {trial.score:.4f}" if trial.score is not None else trial.state
+            log.info("%s, trial %d/%d: %s: %s", self.name, number + 1, num_trials, _in_words(trial.values), ended)
+        metrics = {} if trial.score is None else {"score": trial.score}
+        epochs = {"epochs": float(len(trial.curve))}
+        self._tracked.trial(number, trial.values, metrics | epochs, {"state": trial.state}, trial.seconds)
+
+    def chosen(self, found: Found) -> None:
+        """What the search ended with."""
+        self._tracked.params(found.values)
+        if self._aloud:
+            num = len(found.trials)
+            log.info("%s: chose %s (score %.4f, %d trials)", self.name, _in_words(found.values), found.score, num)
+
     def _track(self, row: EpochRow) -> None:
         curves = {name: value for name, value in row.items() if name not in NOT_CURVES and np.isfinite(value)}
         self._tracked.log(curves, int(row["epoch"]))
+
+
+def _in_words(values: Values) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )

@@ -12,7 +12,7 @@ from typing import Annotated
 import yaml
 from pydantic import Field, model_validator
 
-from microscopy_cls.config.schema import Section
+from microscopy_cls.config.section import Section
 from microscopy_cls.errors import DataError
 
 Text = Annotated[str, Field(min_length=1)]
