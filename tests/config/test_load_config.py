@@ -149,7 +149,7 @@ def test_an_unknown_key_deep_inside_suggests_its_sibling(file: Path) -> None:
 
 def test_an_unknown_key_like_no_other_lists_what_is_known_there(file: Path) -> None:
     assert "unknown key zzz (known here: augment, data, evaluate, finetune" in message_of(file, SMALLEST + "zzz: 1")
-    assert "unknown key folds.qqq (known here: group_near_duplicates, num, seed)" in message_of(
+    assert "unknown key folds.qqq (known here: group_near_duplicates, num, repeats, scheme, seed)" in message_of(
         file, SMALLEST + "folds: {qqq: 1}"
     )
 

@@ -16,7 +16,7 @@ SIZES = np.array([20, 20, 20, 20, 20])
 
 def test_the_test_over_folds_is_the_usual_one_with_the_variance_corrected_for_shared_training_images() -> None:
     differences = np.array([0.02, 0.05, 0.01, 0.04, 0.03])
-    found = corrected_t_test(differences, SIZES)
+    found = corrected_t_test(differences, SIZES, int(SIZES.sum()))
     usual = ttest_1samp(differences, 0)
     assert found is not None
     assert found["t"] == pytest.approx(usual.statistic * math.sqrt((1 / 5) / (1 / 5 + 1 / 4)), abs=1e-6)
@@ -26,7 +26,7 @@ def test_the_test_over_folds_is_the_usual_one_with_the_variance_corrected_for_sh
 
 @pytest.mark.parametrize("differences", [[0.1] * 5, [0.0] * 5, [0.1, np.nan, 0.2, 0.1, 0.3]])
 def test_folds_without_variation_or_value_give_no_test(differences: list[float]) -> None:
-    assert corrected_t_test(np.array(differences), SIZES) is None
+    assert corrected_t_test(np.array(differences), SIZES, int(SIZES.sum())) is None
 
 
 def test_discordant_images_are_counted_and_their_p_value_is_that_of_a_fair_coin() -> None:

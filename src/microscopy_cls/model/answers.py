@@ -39,7 +39,7 @@ def member_answers(
         BundleError: a file of the bundle is missing or damaged.
     """
     run = _compiled(member_graph(folder, info, member)) if has_openvino() and not has_cuda() else None
-    return _in_batches(run or _in_torch(folder, info, member), squares, f"fold {member.fold}")
+    return _in_batches(run or _in_torch(folder, info, member), squares, member.name)
 
 
 def graph_answers(graph: Any, squares: NDArray[np.uint8], precision: str = "fp32") -> tuple[Logits, Features]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.reporting.numbers import Estimate, Kind, count, counted, duration, finite
+from microscopy_cls.reporting.repeats import range_of
 
 NUM_SET_ASIDE = 200
 NUM_REASON_CHARS = 300
@@ -39,11 +40,12 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure over all classes."""
+    """One figure over all classes; `repeats` is the lowest and the highest one over divisions into folds."""
 
     title: str
     meaning: str
     estimate: Estimate
+    repeats: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ class SetAside:
 
 def measures(metrics: Mapping[str, Any]) -> list[Measure]:
     """The figures over all classes, in the order of `MEASURES`."""
-    return [Measure(title, meaning, Estimate.read(metrics.get(key), kind)) for key, title, kind, meaning in MEASURES]
+    return [
+        Measure(title, meaning, Estimate.read(metrics.get(key), kind), range_of(metrics, key, kind))
+        for key, title, kind, meaning in MEASURES
+    ]
 
 
 def class_rows(metrics: Mapping[str, Any]) -> list[ClassRow]:
