@@ -8,7 +8,7 @@ import pytest
 from experiment import SCORES, config, experiment, report, write_complete
 
 SPREAD = {"values": [0.8, 0.84, 0.79], "mean": 0.81, "std": 0.026458, "min": 0.79, "max": 0.84}
-REPEATS = {"num": 3, **{name: SPREAD for name in SCORES}}
+REPEATS = {"num": 3, **dict.fromkeys(SCORES, SPREAD)}
 REFIT = {"num_epochs": 7, "tested": "data/runs/tiny/tested"}
 
 
