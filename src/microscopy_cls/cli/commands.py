@@ -73,11 +73,8 @@ def train(
 ) -> None:
     """Fine-tune every fold of every repeat, and refit; picks up where it stopped."""
     settings, paths = _load(config, overrides)
-    if fold is not None:
-        from microscopy_cls.dataset.manifest import num_folds, read_manifest
-
-        if fold >= (num := num_folds(read_manifest(paths.manifest))):
-            raise typer.BadParameter(f"{fold}: folds are 0 to {num - 1}", param_hint="--fold")
+    if fold is not None and fold >= (num := _num_folds(settings, paths)):
+        raise typer.BadParameter(f"{fold}: folds are 0 to {num - 1}", param_hint="--fold")
     from microscopy_cls.training.cross_validation import CrossValidation
 
     table = CrossValidation(settings, paths, _tracker(settings, paths), restart=restart).run(fold)
@@ -182,6 +179,15 @@ def promote(
 def _load(config: Path, overrides: list[str] | None) -> tuple[Config, Paths]:
     settings = load_config(config, overrides or [])
     return settings, Paths(settings.name)
+
+
+def _num_folds(settings: Config, paths: Paths) -> int:
+    """As configured; one a group is known from the manifest alone."""
+    from microscopy_cls.dataset.manifest import num_folds, read_manifest
+
+    if settings.folds.scheme == "stratified":
+        return settings.folds.num
+    return num_folds(read_manifest(paths.manifest))
 
 
 def _tracker(settings: Config, paths: Paths) -> Tracker:
