@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from microscopy_cls.config import Config, load_config, to_yaml
+from microscopy_cls.config.identity import trained_settings
 from microscopy_cls.config.load import all_keys
 from microscopy_cls.errors import ConfigError
 
@@ -149,7 +150,7 @@ def test_an_unknown_key_deep_inside_suggests_its_sibling(file: Path) -> None:
 
 def test_an_unknown_key_like_no_other_lists_what_is_known_there(file: Path) -> None:
     assert "unknown key zzz (known here: augment, data, evaluate, finetune" in message_of(file, SMALLEST + "zzz: 1")
-    assert "unknown key folds.qqq (known here: group_near_duplicates, num, seed)" in message_of(
+    assert "unknown key folds.qqq (known here: group_near_duplicates, num, repeats, scheme, seed)" in message_of(
         file, SMALLEST + "folds: {qqq: 1}"
     )
 
@@ -319,3 +320,19 @@ def test_metadata_without_a_table_are_refused(file: Path) -> None:
 )
 def test_a_shape_of_ones_own_is_four_stages_and_positive_numbers(file: Path, override: str, message: str) -> None:
     assert message in message_of(file, SMALLEST, override)
+
+
+def test_leaving_one_group_out_cannot_be_repeated(file: Path) -> None:
+    folds = "folds: {scheme: leave_one_group_out, repeats: 3}"
+    assert (
+        "folds: leave_one_group_out divides the images in one way only: set repeats to 1 (given: 3) or scheme to "
+        "stratified" in message_of(file, SMALLEST + folds)
+    )
+
+
+def test_the_number_of_repeats_and_the_refit_are_no_part_of_what_a_run_is(file: Path) -> None:
+    file.write_text(SMALLEST)
+    plain, more = load_config(file, []), load_config(file, ["folds.repeats=3", "evaluate.bundle=refit"])
+    assert trained_settings(plain) == trained_settings(more)
+    other = load_config(file, ["folds.scheme=leave_one_group_out"])
+    assert trained_settings(plain) != trained_settings(other)

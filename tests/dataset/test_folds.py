@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from microscopy_cls.dataset.folds import Names, assign_folds, split_validation
+from microscopy_cls.dataset.folds import Names, assign_folds, leave_one_group_out, split_validation
 from microscopy_cls.errors import FoldError
 
 
@@ -184,3 +184,92 @@ def test_one_rare_class_does_not_keep_the_others_from_a_validation_part() -> Non
     chosen = split_validation(labels, names(*range(41)), 0.2, seed=0)
     assert chosen.any()
     assert not chosen[40]
+
+
+# Further divisions
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_dealt_anew_are_not_divided_and_every_image_is_in_one_fold(seed: int) -> None:
+    ids, labels, groups = grouped(seed)
+    folds = assign_folds(ids, labels, groups, 3, seed, anew=True)
+    assert set(folds) == {0, 1, 2}
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+
+
+def unequal(num_groups: int = 24) -> tuple[Names, Names, Names]:
+    """Groups of 1, 2, 3, ... images, all of different sizes."""
+    group = np.repeat(np.arange(num_groups), np.arange(1, num_groups + 1))
+    ids = names(*(f"i{i:04}" for i in range(len(group))))
+    return ids, names(*(f"c{one % 2}" for one in group)), names(*(f"g{one:02}" for one in group))
+
+
+def test_groups_of_unequal_sizes_too_are_dealt_otherwise_by_another_seed_and_alike_by_the_same() -> None:
+    ids, labels, groups = unequal()
+    once = [assign_folds(ids, labels, groups, 3, seed, anew=True) for seed in range(4)]
+    again = [assign_folds(ids, labels, groups, 3, seed, anew=True) for seed in range(4)]
+    assert np.array_equal(once, again)
+    divisions = {tuple(sorted(tuple(np.flatnonzero(folds == fold)) for fold in range(3))) for folds in once}
+    assert len(divisions) == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dealt_groups_keep_class_shares_roughly_alike(seed: int) -> None:
+    ids, labels, groups = grouped(seed, num_groups=90)
+    folds = assign_folds(ids, labels, groups, 3, seed, anew=True)
+    for label in set(labels):
+        shares = [np.mean(labels[folds == fold] == label) for fold in range(3)]
+        assert max(shares) - min(shares) < 0.08
+
+
+def test_the_order_of_rows_changes_nothing_in_what_is_dealt() -> None:
+    ids, labels, groups = grouped(1)
+    order = np.random.default_rng(0).permutation(len(ids))
+    folds = assign_folds(ids, labels, groups, 3, 5, anew=True)
+    assert np.array_equal(folds[order], assign_folds(ids[order], labels[order], groups[order], 3, 5, anew=True))
+
+
+def test_without_groups_another_division_is_as_even_as_the_first() -> None:
+    ids, labels = ungrouped({"a": 31, "b": 17})
+    folds = assign_folds(ids, labels, ids, 5, 1, anew=True)
+    for label in set(labels):
+        assert np.ptp(np.bincount(folds[labels == label], minlength=5)) <= 1
+    assert not np.array_equal(folds, assign_folds(ids, labels, ids, 5, 0))
+
+
+# One group a fold
+
+
+def test_leaving_one_group_out_makes_each_group_a_fold() -> None:
+    _, labels, groups = grouped(0, num_groups=9)
+    folds = leave_one_group_out(labels, groups, declared=True)
+    assert set(folds) == set(range(9))
+    assert all(set(groups[folds == fold]) == {f"g{fold:02}"} for fold in range(9))
+
+
+@pytest.mark.parametrize(
+    ("groups", "declared", "message"),
+    [
+        (names(*"0123"), False, "leave_one_group_out: no groups are declared. Name them in data.group_regex or"),
+        (names(*"0000"), True, r"all images are one group \(0\), so nothing is left to train on"),
+        (names(*range(51)), True, "there are 51 groups, and each would be one training; at most 50 are taken. Set"),
+    ],
+)
+def test_groups_that_cannot_be_left_out_one_by_one_are_refused(groups: Names, declared: bool, message: str) -> None:
+    labels = names(*("ab"[i % 2] for i in range(len(groups))))
+    with pytest.raises(FoldError, match=message):
+        leave_one_group_out(labels, groups, declared=declared)
+
+
+def test_a_class_in_one_group_alone_cannot_be_left_out() -> None:
+    with pytest.raises(FoldError) as raised:
+        leave_one_group_out(names(*"aabbc"), names(*"12123"), declared=True)
+    assert str(raised.value) == (
+        "all images of c fall into one fold, so that no model could learn them when it is tested: add images of them "
+        "from other groups, or merge or leave out these classes."
+    )
+
+
+def test_one_class_alone_is_refused_by_leaving_out_too() -> None:
+    with pytest.raises(FoldError, match=r"there is only one class \(a\)"):
+        leave_one_group_out(names(*"aaa"), names(*"123"), declared=True)

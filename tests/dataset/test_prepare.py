@@ -517,3 +517,45 @@ def test_the_digest_does_not_change_with_rows_that_training_never_sees() -> None
     with_faults = run()
     assert len(with_faults) == len(manifest) + 3
     assert manifest_digest(with_faults) == manifest_digest(manifest)
+
+
+# Divisions
+
+
+def test_each_repeat_is_a_further_column_and_the_first_one_stays_as_it_is_alone() -> None:
+    alone, manifest = run(), run(folds_repeats=3)
+    place = list(manifest.columns).index("fold")
+    assert list(manifest.columns[place : place + 3]) == ["fold", "fold_1", "fold_2"]
+    assert manifest["fold"].equals(alone["fold"])
+    assert manifest_digest(manifest) == manifest_digest(alone), "what was trained on the first one still holds"
+    for column in ("fold_1", "fold_2"):
+        assert (manifest.groupby("split_group")[column].nunique() == 1).all()
+        assert set(manifest[column]) == {0, 1, 2}
+        assert pd.factorize(manifest[column])[0].tolist() != pd.factorize(manifest["fold"])[0].tolist()
+
+
+def test_what_is_not_trained_on_is_in_no_fold_of_any_repeat() -> None:
+    plant_faults()
+    manifest = run(folds_repeats=2)
+    unused = manifest["status"] != "ok"
+    assert (manifest.loc[unused, ["fold", "fold_1"]] == -1).all(axis=None)
+    assert (manifest.loc[~unused, ["fold", "fold_1"]] >= 0).all(axis=None)
+
+
+def test_leaving_one_group_out_makes_each_declared_group_a_fold_and_tells_it(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        manifest = run(folds_scheme="leave_one_group_out")
+    assert (manifest["fold"] == manifest["group"].str[-1].astype(int)).all()
+    assert "each of the 6 groups is a fold of its own; folds.num is not used" in caplog.text
+
+
+def test_groups_that_share_near_duplicates_are_left_out_together() -> None:
+    plant_near_duplicate("alga/slide5_near.png", of="alga/slide0_0.png")
+    manifest = run(folds_scheme="leave_one_group_out").set_index("image_id")
+    assert manifest.loc["alga/slide5_near.png", "fold"] == manifest.loc["yeast/slide0_1.png", "fold"]
+    assert manifest["fold"].nunique() == 5
+
+
+def test_leaving_one_group_out_needs_declared_groups() -> None:
+    with pytest.raises(FoldError, match="no groups are declared"):
+        run(folds_scheme="leave_one_group_out", data_group_regex=None)

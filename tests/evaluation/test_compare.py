@@ -57,6 +57,43 @@ def finish(name: str, manifest: pd.DataFrame, wrong: Any = (), settings: dict[st
     write_json(paths.runs / "run_state.json", {"identity": (settings or {}) | {"manifest": name}})
 
 
+def repeat(name: str, folds: pd.Series, wrong: Any = ()) -> None:
+    """A second repeat of a finished run, under other folds."""
+    paths = Paths(name)
+    manifest = pd.read_parquet(paths.manifest).assign(fold_1=folds)
+    manifest.to_parquet(paths.manifest, index=False)
+    right = ~np.isin(np.arange(len(manifest)), np.array(wrong))
+    prob = np.where((manifest["label"] == "alga") == right, 0.9, 0.1)
+    oof = manifest[["image_id", "label"]].assign(fold=folds, prob_alga=prob, prob_yeast=1 - prob)
+    oof.to_parquet(paths.oof_of(1), index=False)
+
+
+def test_the_folds_of_all_repeats_that_both_have_alike_are_tested_together() -> None:
+    finish("a", images(), range(0, 120, 5))
+    finish("b", images(), range(0, 120, 11))
+    alone = compare("a", "b")
+    assert (alone["num_repeats"], alone["metrics"]["accuracy"]["t_test"]["num_folds"]) == (1, 4)
+    group = images()["split_group"].str[-2:].astype(int)
+    repeat("a", group // 10, range(0, 120, 6))
+    assert compare("a", "b") == alone, "only one of them was repeated"
+    repeat("b", group // 10, range(0, 120, 13))
+    both = compare("a", "b")
+    assert (both["num_repeats"], both["metrics"]["accuracy"]["t_test"]["num_folds"]) == (2, 8)
+    assert both["metrics"]["accuracy"]["difference"] == alone["metrics"]["accuracy"]["difference"]
+    repeat("b", (group + 5) // 10 % 4, range(0, 120, 13))
+    assert compare("a", "b") == alone, "they were divided otherwise"
+
+
+def test_a_repeat_of_other_folds_than_the_manifest_names_is_refused() -> None:
+    finish("a", images())
+    finish("b", images())
+    repeat("b", images()["fold"])
+    manifest = pd.read_parquet(Paths("b").manifest)
+    manifest.assign(fold_1=0).to_parquet(Paths("b").manifest)
+    with pytest.raises(DataError, match=r"b/oof_1\.parquet: is of other images or folds than"):
+        compare("a", "b")
+
+
 def test_the_difference_of_two_runs_is_that_of_their_metrics() -> None:
     finish("a", images(), range(0, 120, 5), {"finetune": {"epochs": 5}})
     finish("b", images(), range(0, 120, 10), {"finetune": {"epochs": 9}})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -344,3 +345,71 @@ def test_without_a_manifest_the_message_says_what_to_run(state: dict[str, Any]) 
     PATHS.manifest.unlink()
     with pytest.raises(DataError, match="Run `microscopy-cls prepare`"):
         evaluate(config_of(), PATHS, NullTracker(), state)
+
+
+# Repeats and the refit
+
+
+def refitted(state: dict[str, Any]) -> None:
+    """What the training on all images leaves."""
+    torch.manual_seed(9)
+    network = get_model(ARCHITECTURE, 2, "none")
+    save_weights(PATHS.members / "refit.safetensors", network.state_dict())
+    features = np.random.default_rng(2).normal(size=(24, network.num_features)).astype(np.float32)
+    rows = trainable(pd.read_parquet(PATHS.manifest)).index.to_numpy(np.int64)
+    PATHS.refit_answers.parent.mkdir(parents=True)
+    save_file({"rows": rows, "features": features}, PATHS.refit_answers)
+    pd.DataFrame({"fold": -1, "epoch": [0, 1]}).to_csv(PATHS.refit_answers.with_name("curves.csv"))
+
+
+def test_the_refit_is_the_one_member_that_is_kept_and_the_tested_ones_lie_beside_the_run(state: dict[str, Any]) -> None:
+    plain = evaluate(config_of(), PATHS, NullTracker(), state)
+    refitted(state)
+    metrics = evaluate(config_of(bundle="refit"), PATHS, NullTracker(), state)
+    assert {name: metrics[name] for name in plain} == plain, "every figure is that of the folds' members"
+    assert metrics["refit"] == {"num_epochs": 2, "tested": "data/runs/cells/tested"}
+    kept, tested = read_bundle(PATHS.bundle), read_bundle(PATHS.tested)
+    assert [(member.name, member.file) for member in kept.members] == [("refit", "member_refit.safetensors")]
+    assert kept.members[0].sha256 == sha256_of_file(PATHS.members / "refit.safetensors")
+    assert [member.name for member in tested.members] == ["fold 0", "fold 1"]
+    assert kept.conformal == tested.conformal
+    assert len(kept.calibration.temperatures) == 1
+    assert set(load_file(PATHS.bundle / "calibration_inputs.safetensors")["folds"]) == {-1}
+
+
+def test_a_refit_classifies_alone(state: dict[str, Any]) -> None:
+    refitted(state)
+    evaluate(config_of(bundle="refit"), PATHS, NullTracker(), state)
+    for members in ("all", "1", "refit"):
+        predictor = open_predictor([PATHS.bundle], engine="torch", precision="fp32", members=members)
+        answers = predictor.run_all(np.zeros((1, 32, 32, 3), np.uint8))
+        assert answers.probs.sum() == pytest.approx(1)
+        assert np.isfinite(answers.novelty).all()
+    with pytest.raises(ConfigError, match=r"--members fold_0: cells has 1: choose all, 1 to 1, or refit"):
+        open_predictor([PATHS.bundle], engine="torch", precision="fp32", members="fold_0")
+
+
+def test_a_refit_on_other_images_is_refused(state: dict[str, Any]) -> None:
+    refitted(state)
+    seen = load_file(PATHS.refit_answers)
+    save_file(seen | {"rows": seen["rows"] + 1}, PATHS.refit_answers)
+    with pytest.raises(DataError, match=r"seen\.safetensors: the refit was trained on other images\. Train again with"):
+        evaluate(config_of(bundle="refit"), PATHS, NullTracker(), state)
+
+
+def test_the_spread_over_repeats_is_written_and_tracked(state: dict[str, Any]) -> None:
+    config = config_of()
+    repeated = config.model_copy(update={"folds": config.folds.model_copy(update={"repeats": 2})})
+    manifest = pd.read_parquet(PATHS.manifest)
+    manifest["fold_1"] = manifest["fold"].map({-1: -1, 0: 1, 1: 0})
+    manifest.to_parquet(PATHS.manifest)
+    oof = pd.read_parquet(PATHS.oof)
+    swapped = oof.assign(fold=1 - oof["fold"], prob_alga=oof["prob_yeast"], prob_yeast=oof["prob_alga"])
+    swapped.to_parquet(PATHS.oof_of(1))
+    tracker = Recorder()
+    metrics = evaluate(repeated, PATHS, tracker, state)
+    accuracy = metrics["accuracy"]["value"]
+    assert metrics["repeats"]["accuracy"]["values"] == pytest.approx([accuracy, 1 - accuracy], abs=1e-6)
+    assert tracker.metrics["accuracy_repeat_mean"] == pytest.approx(0.5)
+    assert tracker.metrics["accuracy_repeat_std"] == metrics["repeats"]["accuracy"]["std"]
+    assert "repeats" not in evaluate(config, PATHS, NullTracker(), state)

@@ -139,7 +139,7 @@ def test_the_note_names_what_a_program_must_know(case: Case) -> None:
         assert row in text
     assert ("seen in 4 mirrored views" in text) == (case.members == "all")
     assert ("2 of 2 members (fold 0, fold 1)" if case.members == "all" else "1 of 2 members (fold 1)") in text
-    assert f"pooled features of the member of fold {case.done.members[0].fold}" in text
+    assert f"pooled features of the member fold {case.done.members[0].fold}" in text
     assert (case.out / "classes.txt").read_text() == "dark\nlight\n"
 
 

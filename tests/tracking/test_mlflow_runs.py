@@ -123,6 +123,18 @@ def test_trials_of_a_search_are_runs_nested_within_their_fold(place):
     assert first.info.end_time - first.info.start_time == 12_000
 
 
+def test_folds_of_repeats_and_the_refit_have_runs_of_their_own_names(place):
+    with place.tracker() as tracker:
+        tracker.start({}, {}, fresh=False)
+        for name in (0, "repeat-1-fold-0", "refit"):
+            with tracker.fold(name) as fold:
+                fold.log({"train_loss": 1.0}, 0)
+    assert set(place.record["folds"]) == {"0", "repeat-1-fold-0", "refit"}
+    names = [place.fold(name).info.run_name for name in (0, "repeat-1-fold-0", "refit")]
+    assert names == ["fold-0", "repeat-1-fold-0", "refit"]
+    assert {place.fold(name).data.tags["mlflow.parentRunId"] for name in (0, "refit")} == {place.parent().info.run_id}
+
+
 def train_until(place, error):
     with place.tracker() as tracker:
         tracker.start({"epochs": 3}, {}, fresh=True)

@@ -30,6 +30,7 @@ from microscopy_cls.training import member as member_module
 from microscopy_cls.training.compute import predict
 from microscopy_cls.training.cross_validation import CrossValidation
 from microscopy_cls.training.fold_data import FoldData, Images
+from microscopy_cls.training.parts import Part
 from microscopy_cls.training.run_state import load_state, require_finished
 
 
@@ -88,7 +89,7 @@ def test_training_validation_and_test_share_no_group(paths: Paths) -> None:
     images = Images.load(paths)
     groups = images.manifest["split_group"]
     for fold in range(2):
-        data = images.fold(fold, 0.34, 0)
+        data = images.part(Part(fold), 0.34, 0)
         parts = [set(groups[rows]) for rows in (data.train, data.validation, data.test)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 6
         assert len(data.train) + len(data.validation) + len(data.test) == 36
@@ -357,7 +358,7 @@ def test_a_probe_that_was_stopped_goes_on_with_the_features_that_it_had(
         return features(self, rows)
 
     def failing(self: CrossValidation, data: FoldData, *rest: Any) -> None:
-        if data.fold == 1:
+        if data.part.fold == 1:
             raise KeyboardInterrupt
         finish(self, data, *rest)
 

@@ -24,6 +24,7 @@ from microscopy_cls.training import search as search_module
 from microscopy_cls.training.cross_validation import CrossValidation
 from microscopy_cls.training.fold_data import Images
 from microscopy_cls.training.fold_search import inner_part
+from microscopy_cls.training.parts import Part, fold_parts
 from microscopy_cls.training.run_state import load_state
 from microscopy_cls.training.search import next_trial
 from microscopy_cls.training.trials import Trial, best_of, load_trials, save_trials
@@ -130,7 +131,7 @@ def test_trials_are_judged_on_whole_groups_of_the_training_images(paths: Paths) 
     images = Images.load(paths)
     groups = images.manifest["split_group"]
     for fold in range(2):
-        data = inner_part(images, config(), fold)
+        data = inner_part(images, config(), Part(fold))
         parts = [set(groups[rows]) for rows in (data.train, data.validation, data.test)]
         assert sum(map(len, parts)) == len(set.union(*parts)) == 6
         assert all(parts)
@@ -234,7 +235,7 @@ def test_answers_that_are_no_longer_finite_stop_a_training(paths: Paths, monkeyp
 
 def test_the_progress_ends_where_it_was_to_end(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     cross = CrossValidation(config({"trials": 1}, epochs=2), paths, NullTracker())
-    planned, seen = cross._num_images_to_see([0, 1]), 0
+    planned, seen = cross._num_images_to_see(fold_parts(2, 0)), 0
     images = fold_search_module.Telling.images
 
     def counted(self: Any, num: int) -> None:
@@ -251,8 +252,8 @@ def test_what_is_chosen_is_told(paths: Paths, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO):
         train(config({"trials": 1}), paths, 0)
     values = "finetune.learning_rate 0.001, finetune.weight_decay 0.05, augment.strength 1"
-    assert f"fold 0 (1 of 2), trial 1/1: {values}: score " in caplog.text
-    assert f"fold 0 (1 of 2): chose {values} (score " in caplog.text
+    assert f"fold 0 (1 of 1), trial 1/1: {values}: score " in caplog.text
+    assert f"fold 0 (1 of 1): chose {values} (score " in caplog.text
 
 
 def test_a_part_that_cannot_be_spared_is_refused(paths: Paths) -> None:
@@ -292,9 +293,9 @@ def test_a_search_finds_better_values_than_it_began_with() -> None:
     settings = config({"trials": 24, "space": {key: SPACE[key]}})
     trials = searched(settings, 24, lambda values: abs(np.log10(values[key]) + 2.5), {key: 1e-4})
     assert trials[0].values == {key: 1e-4}
-    best = best_of(trials, highest=False, fold=0)
+    best = best_of(trials, highest=False, name="fold 0")
     assert abs(np.log10(best.values[key]) + 2.5) < 0.2
-    assert best_of(trials, highest=True, fold=0).values == {key: 1e-4}, "the farthest"
+    assert best_of(trials, highest=True, name="fold 0").values == {key: 1e-4}, "the farthest"
 
 
 def test_whole_numbers_stay_whole_and_words_words() -> None:

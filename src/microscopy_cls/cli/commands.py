@@ -34,6 +34,7 @@ def sample(
 @command
 def prepare(config: ConfigPath, overrides: Overrides = None) -> None:
     """Find, read, verify and hash the images, find duplicates, divide into folds, cache the pixels."""
+    from microscopy_cls.dataset.manifest import num_folds
     from microscopy_cls.dataset.prepare import prepare as run
 
     settings, paths = _load(config, overrides)
@@ -43,9 +44,10 @@ def prepare(config: ConfigPath, overrides: Overrides = None) -> None:
     if prepared.num_ignored:
         others.append(f"{prepared.num_ignored} ignored (no image's ending, or in no class folder)")
     groups = prepared.manifest.loc[prepared.manifest["fold"] >= 0, "split_group"].nunique()
-    typer.echo(
-        f"{usable} usable images in {groups} groups, {settings.folds.num} folds" + "".join(f"; {o}" for o in others)
-    )
+    folds = f"{num_folds(prepared.manifest)} folds"
+    if settings.folds.repeats > 1:
+        folds += f", divided {settings.folds.repeats} times"
+    typer.echo(f"{usable} usable images in {groups} groups, {folds}" + "".join(f"; {o}" for o in others))
     typer.echo(f"manifest: {paths.manifest}")
 
 
@@ -66,13 +68,13 @@ def audit(config: ConfigPath, overrides: Overrides = None) -> None:
 def train(
     config: ConfigPath,
     overrides: Overrides = None,
-    fold: Annotated[int | None, typer.Option(min=0, help="Only this fold.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="Only this fold, of every repeat.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier command left.")] = False,
 ) -> None:
-    """Fine-tune every fold; picks up where it stopped."""
+    """Fine-tune every fold of every repeat, and refit; picks up where it stopped."""
     settings, paths = _load(config, overrides)
-    if fold is not None and fold >= settings.folds.num:
-        raise typer.BadParameter(f"{fold}: folds are 0 to {settings.folds.num - 1}", param_hint="--fold")
+    if fold is not None and fold >= (num := _num_folds(settings, paths)):
+        raise typer.BadParameter(f"{fold}: folds are 0 to {num - 1}", param_hint="--fold")
     from microscopy_cls.training.cross_validation import CrossValidation
 
     table = CrossValidation(settings, paths, _tracker(settings, paths), restart=restart).run(fold)
@@ -177,6 +179,15 @@ def promote(
 def _load(config: Path, overrides: list[str] | None) -> tuple[Config, Paths]:
     settings = load_config(config, overrides or [])
     return settings, Paths(settings.name)
+
+
+def _num_folds(settings: Config, paths: Paths) -> int:
+    """As configured; one a group is known from the manifest alone."""
+    from microscopy_cls.dataset.manifest import num_folds, read_manifest
+
+    if settings.folds.scheme == "stratified":
+        return settings.folds.num
+    return num_folds(read_manifest(paths.manifest))
 
 
 def _tracker(settings: Config, paths: Paths) -> Tracker:

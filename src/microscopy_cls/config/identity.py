@@ -9,9 +9,14 @@ from microscopy_cls.config.schema import Config
 
 def trained_settings(config: Config) -> dict[str, Any]:
     """What decides the result. Where it runs, is logged, or how it is evaluated does not: a night of training is
-    not thrown away because MLflow was switched off. The images themselves are identified by their manifest.
+    not thrown away because MLflow was switched off. Nor does the number of repeats, which only adds folds to those that
+    are there. The images themselves are identified by their manifest.
     """
-    values = config.model_dump(mode="json", include={"folds", "model", "finetune", "augment", "search"})
+    values = config.model_dump(
+        mode="json",
+        include={"folds", "model", "finetune", "augment", "search"},
+        exclude={"folds": {"repeats"}},
+    )
     return {**values, "runtime": {"seed": config.runtime.seed, "precision": config.runtime.precision}}
 
 

@@ -30,7 +30,11 @@ class Paths:
     @property
     def oof(self) -> Path:
         """A row per usable image, predicted by the member that never saw its group."""
-        return self.runs / "oof.parquet"
+        return self.oof_of(0)
+
+    def oof_of(self, repeat: int) -> Path:
+        """The same of one division of the images: 0 is `oof`."""
+        return self.runs / (f"oof_{repeat}.parquet" if repeat else "oof.parquet")
 
     @property
     def curves(self) -> Path:
@@ -39,8 +43,18 @@ class Paths:
 
     @property
     def members(self) -> Path:
-        """One weights file per fold."""
+        """One weights file per fold, and that of the refit."""
         return self.runs / "members"
+
+    @property
+    def refit_answers(self) -> Path:
+        """What the network that was trained on all images says of these, which is no test."""
+        return self.runs / "refit" / "seen.safetensors"
+
+    @property
+    def tested(self) -> Path:
+        """The bundle of the folds' members where `bundle` holds another model."""
+        return self.runs / "tested"
 
     @property
     def bundle(self) -> Path:

@@ -26,6 +26,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Shortcut = Literal["identity", "scaled", "gated", "projected"]
 Activation = Literal["post", "pre"]
 ClassWeights = Literal["none", "balanced", "effective"]
+Scheme = Literal["stratified", "leave_one_group_out"]
 
 
 class Columns(Section):
@@ -87,13 +88,32 @@ class Data(Section):
 
 
 class Folds(Section):
-    """Stratified, grouped k-fold cross-validation."""
+    """Grouped cross-validation."""
 
-    num: int = Field(5, ge=2, description="number of folds")
+    scheme: Scheme = Field(
+        "stratified",
+        description="stratified: num folds, class shares alike; leave_one_group_out: each declared group is a fold",
+    )
+    num: int = Field(5, ge=2, description="number of folds; not used by leave_one_group_out")
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=20,
+        description="how often all images are divided anew and all folds trained: costs as many times more",
+    )
     seed: int = Field(0, ge=0, description="decides which group falls into which fold")
     group_near_duplicates: bool = Field(
         True, description="keep resized, mirrored, cropped copies of one picture together"
     )
+
+    @model_validator(mode="after")
+    def _can_be_repeated(self) -> Folds:
+        if self.scheme == "leave_one_group_out" and self.repeats > 1:
+            raise ValueError(
+                f"leave_one_group_out divides the images in one way only: set repeats to 1 (given: {self.repeats}) or "
+                "scheme to stratified"
+            )
+        return self
 
 
 class Model(Section):
@@ -228,8 +248,13 @@ class Augment(Section):
 
 
 class Evaluate(Section):
-    """Out-of-fold figures."""
+    """Out-of-fold figures, and the model that is kept."""
 
+    bundle: Literal["folds", "refit"] = Field(
+        "folds",
+        description="what classifies later; folds: the tested members, averaged; refit: one more, trained on all "
+        "images, which itself is never tested",
+    )
     target_coverage: float = Field(0.9, gt=0, lt=1, description="coverage of the prediction sets")
     tta: bool = Field(False, description="average over mirrored views when the bundle predicts")
     slide_rule: SlideRule = Field(

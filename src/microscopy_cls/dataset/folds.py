@@ -1,4 +1,4 @@
-"""Stratified, grouped folds: seeded, and the same whatever the order of the rows."""
+"""Grouped folds, stratified or one a group: seeded, and the same whatever the order of the rows."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from microscopy_cls.dataset.dealing import deal_groups
 from microscopy_cls.errors import FoldError
+
+MAX_GROUPS = 50  # one training each: what leaving every one out would cost beyond is seldom meant
 
 Names = NDArray[np.object_]
 
 
-def assign_folds(image_ids: Names, labels: Names, groups: Names, num_folds: int, seed: int) -> NDArray[np.int64]:
+def assign_folds(
+    image_ids: Names, labels: Names, groups: Names, num_folds: int, seed: int, *, anew: bool = False
+) -> NDArray[np.int64]:
     """Divide images into folds that keep class shares alike and never divide a group.
 
     Args:
         image_ids, labels, groups: a str a row, shape (n,).
         num_folds: at least 2.
-        seed: another seed divides otherwise.
+        seed: another seed divides otherwise, but groups of unequal sizes often alike, since the largest come first.
+        anew: groups of unequal sizes too are divided otherwise by another seed; see `deal_groups`.
 
     Returns:
         The fold of each row in which it is test, shape (n,), values 0 .. num_folds - 1.
@@ -30,15 +36,50 @@ def assign_folds(image_ids: Names, labels: Names, groups: Names, num_folds: int,
     _check_groups_per_class(labels, groups, num_folds)
     order = np.argsort(image_ids)
     folds = np.empty(len(labels), np.int64)
-    for fold, (_, test) in enumerate(_splits(labels[order], groups[order], num_folds, seed)):
-        folds[order[test]] = fold
-    lost = [str(label) for label in np.unique(labels) if len(set(folds[labels == label])) < 2]
-    if lost:
-        raise FoldError(
-            f"all images of {', '.join(lost)} fall into one fold, so that no model could learn them when it is tested: "
-            "their groups are too unequal. Change folds.seed or folds.num, or declare smaller groups."
-        )
+    if anew and len(set(groups)) < len(groups):
+        folds = deal_groups(labels, groups, num_folds, seed)
+    else:
+        for fold, (_, test) in enumerate(_splits(labels[order], groups[order], num_folds, seed)):
+            folds[order[test]] = fold
+    _check_learnable(
+        labels, folds, "their groups are too unequal. Change folds.seed or folds.num, or declare smaller groups."
+    )
     return folds
+
+
+def leave_one_group_out(labels: Names, groups: Names, *, declared: bool) -> NDArray[np.int64]:
+    """Make each group a fold, in the order of their names.
+
+    Args:
+        labels, groups: a str a row, shape (n,).
+        declared: whether anybody said what the groups are; otherwise each image is its own.
+
+    Returns:
+        The fold of each row in which it is test, shape (n,).
+
+    Raises:
+        FoldError: no groups were declared, there are too few or too many, or a class lies in one of them alone.
+    """
+    names, folds = np.unique(groups.astype(str), return_inverse=True)
+    if not declared:
+        raise FoldError(
+            "folds.scheme leave_one_group_out: no groups are declared. Name them in data.group_regex or "
+            "data.columns.group, or set folds.scheme to stratified."
+        )
+    if len(names) < 2:
+        raise FoldError(
+            f"folds.scheme leave_one_group_out: all images are one group ({names[0]}), so nothing is left to train on. "
+            "Check the groups (near-duplicates join them, see folds.group_near_duplicates), or add images of others."
+        )
+    if len(names) > MAX_GROUPS:
+        raise FoldError(
+            f"folds.scheme leave_one_group_out: there are {len(names)} groups, and each would be one training; at most "
+            f"{MAX_GROUPS} are taken. Set folds.scheme to stratified, which keeps groups together as well, or declare "
+            "larger groups, such as the site or the day."
+        )
+    _check_only_class(labels)
+    _check_learnable(labels, folds, "add images of them from other groups, or merge or leave out these classes.")
+    return folds.astype(np.int64)
 
 
 def split_validation(labels: Names, groups: Names, fraction: float, seed: int) -> NDArray[np.bool_]:
@@ -67,7 +108,7 @@ def split_validation(labels: Names, groups: Names, fraction: float, seed: int) -
             return chosen
     raise FoldError(
         "no validation part can be chosen that leaves every class in training: a class has too few groups. "
-        "Set finetune.validation_fraction to 0 (a fixed schedule) or lower folds.num."
+        "Set finetune.validation_fraction to 0 (a fixed schedule) or, of stratified folds, lower folds.num."
     )
 
 
@@ -100,9 +141,8 @@ def _splits(labels: Names, groups: Names, num: int, seed: int) -> list[tuple[NDA
 
 
 def _check_groups_per_class(labels: Names, groups: Names, num_folds: int) -> None:
+    _check_only_class(labels)
     counts = _groups_per_class(labels, groups)
-    if len(counts) < 2:
-        raise FoldError(f"there is only one class ({', '.join(counts)}): a classifier needs at least two")
     few = {label: count for label, count in counts.items() if count < num_folds}
     if few:
         listed = ", ".join(f"{label} ({count})" for label, count in few.items())
@@ -110,6 +150,20 @@ def _check_groups_per_class(labels: Names, groups: Names, num_folds: int) -> Non
         raise FoldError(
             f"there are classes with fewer groups than the {num_folds} folds: {listed}. "
             f"{lower} images of other groups, or merge or leave out these classes."
+        )
+
+
+def _check_only_class(labels: Names) -> None:
+    if len(set(labels)) < 2:
+        raise FoldError(f"there is only one class ({labels[0]}): a classifier needs at least two")
+
+
+def _check_learnable(labels: Names, folds: NDArray[np.int64], advice: str) -> None:
+    lost = [str(label) for label in np.unique(labels) if len(set(folds[labels == label])) < 2]
+    if lost:
+        raise FoldError(
+            f"all images of {', '.join(lost)} fall into one fold, so that no model could learn them when it is tested: "
+            f"{advice}"
         )
 
 

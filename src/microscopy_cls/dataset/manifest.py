@@ -14,9 +14,20 @@ COLUMNS = (
     "width_px", "height_px", "channels", "bit_depth", "format", "num_bytes", "jpeg_quality",
     "brightness", "contrast", "sharpness", "quality", "pixel_digest", "cluster",
 )  # fmt: skip
-"""Of every manifest; columns of `data.metadata` follow, each with `METADATA_PREFIX` before its name in the table."""
+"""Of every manifest. Further divisions follow `fold` (see `fold_column`), and columns of `data.metadata` follow the
+last one, each with `METADATA_PREFIX` before its name in the table."""
 
 METADATA_PREFIX = "meta_"
+
+
+def fold_column(repeat: int) -> str:
+    """Which column tells the fold of each image in one division of them; 0 is the first."""
+    return f"fold_{repeat}" if repeat else "fold"
+
+
+def num_folds(manifest: pd.DataFrame) -> int:
+    """How many folds the images are divided into, in every repeat."""
+    return int(manifest["fold"].max()) + 1
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

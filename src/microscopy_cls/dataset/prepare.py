@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.config.schema import Data
+from microscopy_cls.config.schema import Data, Folds
 from microscopy_cls.dataset.cache import Reading, build_cache, open_pixels
 from microscopy_cls.dataset.clusters import exact_copies, find_clusters, near_clusters
 from microscopy_cls.dataset.duplicates import mark_duplicates, merge_groups
 from microscopy_cls.dataset.exclusion import mark_excluded
-from microscopy_cls.dataset.folds import assign_folds
-from microscopy_cls.dataset.manifest import COLUMNS, METADATA_PREFIX
+from microscopy_cls.dataset.folds import Names, assign_folds, leave_one_group_out
+from microscopy_cls.dataset.manifest import COLUMNS, METADATA_PREFIX, fold_column, num_folds
 from microscopy_cls.dataset.quality import quality_flags
 from microscopy_cls.dataset.sources import Listing, list_files
 from microscopy_cls.errors import DataError
@@ -60,8 +60,11 @@ def prepare(config: Config, paths: Paths) -> Prepared:
     manifest["cluster"] = find_clusters(manifest, pixels)
     tied = manifest["cluster"] if config.folds.group_near_duplicates else exact_copies(manifest)
     manifest["split_group"] = merge_groups(manifest["group"], tied)
-    manifest["fold"] = _folds(manifest, config)
-    manifest = manifest[[*COLUMNS, *(name for name in manifest.columns if name.startswith(METADATA_PREFIX))]]
+    divisions = _divisions(manifest, config.folds, grouped=listing.grouped)
+    manifest = manifest.assign(**divisions)
+    after = COLUMNS.index("fold")
+    metadata = (name for name in manifest.columns if name.startswith(METADATA_PREFIX))
+    manifest = manifest[[*COLUMNS[:after], *divisions, *COLUMNS[after + 1 :], *metadata]]
     write_parquet(paths.manifest, manifest)
     _tell(listing, manifest, config)
     return Prepared(manifest, listing.num_ignored, listing.grouped)
@@ -97,20 +100,31 @@ def _quality(manifest: pd.DataFrame, pixels: NDArray[np.uint8]) -> pd.Series:
     return pd.Series(flags, index=readable.index).reindex(manifest.index, fill_value="")
 
 
-def _folds(manifest: pd.DataFrame, config: Config) -> NDArray[np.int64]:
-    folds = np.full(len(manifest), -1)
+def _divisions(manifest: pd.DataFrame, folds: Folds, *, grouped: bool) -> dict[str, NDArray[np.int64]]:
+    """The fold columns: of each repeat one."""
     usable = manifest[(manifest["status"] == "ok") & (manifest["split"] == "train")]
     if usable.empty:
         counts = (manifest["split"] + " " + manifest["status"]).value_counts()
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         raise DataError(f"no usable training image is left ({listed}). Correct data.columns.split or the labels.")
-    names = usable[["image_id", "label", "split_group"]].to_numpy(dtype=object)
-    image_ids, labels, groups = names.T
-    folds[usable.index] = assign_folds(image_ids, labels, groups, config.folds.num, config.folds.seed)
+    image_ids, labels, groups = usable[["image_id", "label", "split_group"]].to_numpy(dtype=object).T
+    found = {}
+    for repeat in range(folds.repeats):
+        column = np.full(len(manifest), -1)
+        column[usable.index] = _division(image_ids, labels, groups, folds, repeat, grouped=grouped)
+        found[fold_column(repeat)] = column
     unknown = set(manifest.loc[manifest["split"] == "test", "label"]) - set(usable["label"])
     if unknown:
         raise DataError(f"the test split holds classes that training never sees: {', '.join(sorted(unknown))}")
-    return folds
+    return found
+
+
+def _division(
+    image_ids: Names, labels: Names, groups: Names, folds: Folds, repeat: int, *, grouped: bool
+) -> NDArray[np.int64]:
+    if folds.scheme == "leave_one_group_out":
+        return leave_one_group_out(labels, groups, declared=grouped)
+    return assign_folds(image_ids, labels, groups, folds.num, folds.seed + repeat, anew=repeat > 0)
 
 
 def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
@@ -120,6 +134,8 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
             example = f"{rows['image_id'].iloc[0]}: {rows['error'].iloc[0]}"
             log.warning("%d files set aside as %s, for example %s", len(rows), status, example)
     _tell_near_duplicates(manifest, config.folds.group_near_duplicates)
+    if config.folds.scheme == "leave_one_group_out":
+        log.info("each of the %d groups is a fold of its own; folds.num is not used", num_folds(manifest))
     lost = sorted(set(manifest["label"]) - set(manifest.loc[manifest["status"] == "ok", "label"]))
     if lost:
         log.warning("no file of these classes is usable, so the model will not know them: %s", ", ".join(lost))

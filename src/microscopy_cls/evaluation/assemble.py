@@ -1,9 +1,10 @@
-"""The bundle of a finished run."""
+"""The bundles of a finished run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,31 @@ from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle
 from microscopy_cls.evaluation.metrics import Json
 from microscopy_cls.evaluation.scores import METRICS
-from microscopy_cls.model.bundle import BundleInfo, write_bundle
+from microscopy_cls.model.bundle import WITHOUT_FOLD, BundleInfo, write_bundle
 from microscopy_cls.system.versions import software_versions
 
 NUM_CALIBRATION_INPUTS = 256  # int8 ranges settle with some hundred images; more only make the bundle larger
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """A written bundle: its folder and what `bundle.json` says."""
+
+    folder: Path
+    info: BundleInfo
+
+
 def assemble_bundle(
-    config: Config, paths: Paths, manifest: pd.DataFrame, metrics: Json, doubt: Doubt, state: Mapping[str, Any]
-) -> BundleInfo:
-    """Write the run's bundle.
+    config: Config, paths: Paths, manifest: pd.DataFrame, metrics: Json, doubt: Doubt, state: Mapping[str, Any],
+    folder: Path,
+) -> Bundle:  # fmt: skip
+    """Write a bundle of the run: of the members that `doubt` was fitted for, those of the folds or the refit.
 
     Args:
         metrics: of the run.
         doubt: fitted on its held-out answers.
         state: the content of `run_state.json`.
+        folder: of the bundle.
     """
     reading, weights = reading_of(config), dict(state["weights"])
     info = {
@@ -56,11 +67,17 @@ def assemble_bundle(
         "versions": software_versions(),
         "git_commit": state["git_commit"],
     }
-    members = {fold: paths.members / f"fold_{fold}.safetensors" for fold in range(config.folds.num)}
+    members = {fold: _member_file(paths, fold) for fold in doubt.experience}
     from microscopy_cls.model.graph import add_openvino
 
     inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
-    return write_bundle(paths.bundle, info, members, inputs, add_openvino, doubt.experience)
+    if WITHOUT_FOLD in members:
+        inputs["folds"] = np.full_like(inputs["folds"], WITHOUT_FOLD)
+    return Bundle(folder, write_bundle(folder, info, members, inputs, add_openvino, doubt.experience))
+
+
+def _member_file(paths: Paths, fold: int) -> Path:
+    return paths.members / ("refit.safetensors" if fold == WITHOUT_FOLD else f"fold_{fold}.safetensors")
 
 
 def headline(metrics: Json) -> Json:

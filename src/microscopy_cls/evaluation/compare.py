@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from microscopy_cls.evaluation.paired import corrected_t_test, discordant, same_
 from microscopy_cls.evaluation.scores import scores_of_answers
 
 Json = dict[str, Any]
+Codes = NDArray[np.int64]
+Division = tuple[pd.DataFrame, pd.DataFrame]  # the images of A and of B under one division into folds
 WORDS = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1_macro": "macro F1", "log_loss": "log loss"
 }  # fmt: skip
@@ -35,8 +38,9 @@ def compare(name_a: str, name_b: str) -> Json:
     Returns:
         `a`, `b`, `num_images`, `num_groups`; `settings`: a phrase for each that differs; `metrics`: for each of `WORDS`
         the values `a` and `b`, `difference` (`value, ci_low, ci_high`), `better` (a name, or None where the interval
-        holds 0) and `t_test` (see `corrected_t_test`; None where the folds differ, and `t_test_reason` says so);
-        `discordant`; `verdict`, one or more sentences; `cautions`, a list of sentences.
+        holds 0) and `t_test` (see `corrected_t_test`, over the folds of all repeats that both have alike; None where
+        the folds differ, and `t_test_reason` says so); `num_repeats` of these; `discordant`; `verdict`, one or more
+        sentences; `cautions`, a list of sentences.
 
     Raises:
         DataError: a run is not finished, they are not of the same images, or all of these are one group.
@@ -51,8 +55,8 @@ def compare_runs(a: FinishedRun, b: FinishedRun) -> Json:
     groups = merge_groups(a.images["split_group"], b.images["split_group"])
     if groups.nunique() < 2:
         raise DataError(f"{a.name}, {b.name}: all images are one group, so there is no interval. Check the groups.")
-    folds_agree = same_division(a.images["fold"], b.images["fold"])
-    metrics = _metrics(a, b, groups.to_numpy(dtype=object), folds_agree)
+    shared = shared_divisions(a, b)
+    metrics = _metrics(a, b, groups.to_numpy(dtype=object), shared)
     return {
         "a": a.name,
         "b": b.name,
@@ -60,28 +64,50 @@ def compare_runs(a: FinishedRun, b: FinishedRun) -> Json:
         "num_groups": int(groups.nunique()),
         "settings": changes(a.settings, b.settings),
         "metrics": metrics,
-        "t_test_reason": None if folds_agree else "the two runs have other folds",
+        "t_test_reason": None if shared else "the two runs have other folds",
+        "num_repeats": len(shared),
         "discordant": discordant(*(run.predicted.top == run.predicted.truth for run in (a, b))),
         "verdict": verdict(metrics, a.name, b.name),
         "cautions": _cautions(a.images["split_group"], b.images["split_group"], groups),
     }
 
 
-def _metrics(a: FinishedRun, b: FinishedRun, groups: NDArray[np.object_], folds_agree: bool) -> Json:
+def shared_divisions(a: FinishedRun, b: FinishedRun) -> list[Division]:
+    """The divisions into folds that both runs have alike, from the first one on."""
+    pairs = zip(a.divisions, b.divisions, strict=False)
+    return list(itertools.takewhile(lambda pair: same_division(pair[0]["fold"], pair[1]["fold"]), pairs))
+
+
+def _fold_differences(a: FinishedRun, b: FinishedRun, shared: list[Division]) -> tuple[dict[str, Array], Codes]:
+    """B - A of each metric and the number of tested images, on each fold of each division: (r * k,)."""
+    differences: dict[str, list[Array]] = {name: [] for name in WORDS}
+    num_tested = []
+    for of_a, of_b in shared:
+        folds, counts = np.unique(of_a["fold"], return_counts=True)
+        weights = (of_a["fold"].to_numpy()[None, :] == folds[:, None]).astype(np.float64)
+        first = scores_of_answers(a.predicted_in(of_a), weights)[0]
+        second = scores_of_answers(b.predicted_in(of_b), weights)[0]
+        num_tested.append(counts)
+        for name, found in differences.items():
+            found.append(second[name] - first[name])
+    return {name: np.concatenate(found) for name, found in differences.items()}, np.concatenate(num_tested)
+
+
+def _metrics(a: FinishedRun, b: FinishedRun, groups: NDArray[np.object_], shared: list[Division]) -> Json:
     def values(weights: Array) -> dict[str, Array]:
         """Columns A, B and B - A of each metric: (b, 3)."""
         first, second = (scores_of_answers(run.predicted, weights)[0] for run in (a, b))
         return {name: np.stack([first[name], second[name], second[name] - first[name]], 1) for name in WORDS}
 
-    num_tested = np.unique(a.folds, return_counts=True)[1]
+    differences, num_tested = _fold_differences(a, b, shared) if shared else ({}, np.empty(0, np.int64))
     found = {}
-    for name, value, low, high, per_fold in with_intervals(values, groups, a.folds, RESAMPLES, seed=0):
+    for name, value, low, high, _ in with_intervals(values, groups, a.folds, RESAMPLES, seed=0):
         found[name] = {
             "a": _number(value[0]),
             "b": _number(value[1]),
             "difference": {"value": _number(value[2]), "ci_low": _number(low[2]), "ci_high": _number(high[2])},
             "better": _better(name, low[2], high[2], a.name, b.name),
-            "t_test": corrected_t_test(per_fold[:, 2], num_tested) if folds_agree else None,
+            "t_test": corrected_t_test(differences[name], num_tested, len(a.images)) if shared else None,
         }
     return found
 

@@ -20,6 +20,8 @@ from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.held_out import read_held_out
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import novelty_report, try_strangers
+from microscopy_cls.evaluation.refit import doubt_of_refit, refit_report
+from microscopy_cls.evaluation.repeats import read_repeats, repeats_report
 from microscopy_cls.evaluation.risk import risk_table
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS
 from microscopy_cls.evaluation.scrutiny import scrutinise
@@ -38,8 +40,8 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         The metrics.
 
     Raises:
-        DataError: the run does not belong to the manifest, its files do not belong together, or the images were
-            prepared with other settings; or a test set cannot be used.
+        DataError: the run does not belong to the manifest, its files do not belong together or lack a repeat, or the
+            images were prepared with other settings; or a test set cannot be used.
         ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
     manifest = _manifest_of(config, paths, state)
@@ -58,10 +60,18 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         **out_of_fold_metrics(oof, groups, classes, resamples=resamples, positive_class=positive),
         **doubt_report(held_out, doubt, resamples=resamples),
     }
-    info = assemble_bundle(config, paths, manifest, metrics, doubt, state)
-    tried = try_strangers(paths.bundle, info, doubt.experience, held_out, doubt.novelty, seed=seed)
+    if config.folds.repeats > 1:
+        metrics["repeats"] = repeats_report(read_repeats(paths, manifest, config.folds.repeats), classes)
+    refitted = config.evaluate.bundle == "refit"
+    folder = paths.tested if refitted else paths.bundle
+    tested = kept = assemble_bundle(config, paths, manifest, metrics, doubt, state, folder)
+    if refitted:
+        metrics["refit"] = refit_report(paths)
+        of_refit = doubt_of_refit(paths, manifest, oof["image_id"], held_out, doubt, tested, seed=seed)
+        kept = assemble_bundle(config, paths, manifest, metrics, of_refit, state, paths.bundle)
+    tried = try_strangers(tested.folder, tested.info, doubt.experience, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
-    metrics |= scrutinise(config, paths, manifest, oof, held_out, doubt, info, metrics, tests)
+    metrics |= scrutinise(config, paths, manifest, oof, held_out, tested, kept, metrics, tests)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
     _track(tracker, config, paths, metrics)
@@ -130,6 +140,9 @@ def _flat_metrics(metrics: Json) -> dict[str, float]:
             flat[name] = figure["value"]
     for name, row in metrics["per_class"].items():
         flat[f"f1_class_{name}"] = row["f1"]["value"]
+    repeats = metrics.get("repeats") or {}
+    for name in METRICS if repeats else ():
+        flat |= {f"{name}_repeat_mean": repeats[name]["mean"], f"{name}_repeat_std": repeats[name]["std"]}
     for prefix, section in (("test_split", "test_split"), ("external", "external_test")):
         for name in ("accuracy", "f1_macro") if metrics[section] else ():
             flat[f"{prefix}_{name}"] = metrics[section][name]["value"]

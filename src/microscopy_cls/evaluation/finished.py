@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +13,9 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config import Paths
 from microscopy_cls.config.paths import paths_of_images
-from microscopy_cls.dataset.manifest import class_names, read_manifest, trainable
+from microscopy_cls.dataset.manifest import class_names, fold_column, read_manifest, trainable
 from microscopy_cls.errors import DataError
+from microscopy_cls.evaluation.repeats import read_repeat
 from microscopy_cls.evaluation.scores import Predicted
 from microscopy_cls.system.files import read_json
 
@@ -25,18 +28,29 @@ class FinishedRun:
         images: a row an image, indexed by and sorted by image id: `label, fold, sha256, split_group, prob_<class>...`.
         classes: in index order.
         settings: what it was trained with, sections of keys.
+        repeats: further divisions of the same images, each with `fold, prob_<class>...` in the order of `images`.
     """
 
     name: str
     images: pd.DataFrame
     classes: list[str]
     settings: dict[str, Any]
+    repeats: tuple[pd.DataFrame, ...] = ()
 
     @property
     def predicted(self) -> Predicted:
         """Truth and probabilities, in the order of `images`."""
+        return self.predicted_in(self.images)
+
+    def predicted_in(self, division: pd.DataFrame) -> Predicted:
+        """The same of one of the divisions: `images` itself or one of `repeats`."""
         truth = pd.Categorical(self.images["label"], categories=self.classes).codes.astype(np.int64)
-        return Predicted(truth, self.images[[f"prob_{name}" for name in self.classes]].to_numpy(np.float64))
+        return Predicted(truth, division[[f"prob_{name}" for name in self.classes]].to_numpy(np.float64))
+
+    @property
+    def divisions(self) -> tuple[pd.DataFrame, ...]:
+        """The images under each division into folds."""
+        return (self.images, *self.repeats)
 
     @property
     def folds(self) -> NDArray[np.int64]:
@@ -64,7 +78,16 @@ def read_finished(name: str) -> FinishedRun:
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
     classes = class_names(manifest)
     settings = {section: keys for section, keys in identity.items() if isinstance(keys, dict)}  # the others are digests
-    return FinishedRun(name, rows.join(oof[[f"prob_{label}" for label in classes]]), classes, settings)
+    repeats = tuple(read_repeat(paths, manifest, repeat) for repeat in _repeats_there(paths, manifest))
+    by_image = (table.set_index("image_id").sort_index() for table in repeats)
+    images = rows.join(oof[[f"prob_{label}" for label in classes]])
+    return FinishedRun(name, images, classes, settings, tuple(by_image))
+
+
+def _repeats_there(paths: Paths, manifest: pd.DataFrame) -> Iterator[int]:
+    """The further repeats that were prepared and trained."""
+    repeats = itertools.count(1)
+    return itertools.takewhile(lambda r: fold_column(r) in manifest and paths.oof_of(r).is_file(), repeats)
 
 
 def check_same_images(a: FinishedRun, b: FinishedRun) -> None:

@@ -57,15 +57,10 @@ def fit_known(features: NDArray[np.float32], groups: Groups, *, seed: int) -> tu
     if len(set(groups)) == 1:
         groups = np.arange(len(groups)).astype(object)
     chosen = spread_over_groups(groups, MAX_IMAGES, seed)
-    length = float(np.linalg.norm(features[chosen].astype(np.float64), axis=1).mean())
+    length = _mean_length(features[chosen])
     every = points(features, length)
     spanning = every[chosen]
-    values, vectors = np.linalg.eigh(spanning @ spanning.T)
-    values = np.maximum(values, 0.0)
-    shrinkage = SHRINKAGE * float((spanning**2).sum())
-    spanned = values > values[-1] * 1e-12
-    axes = ((vectors / np.sqrt(values + shrinkage)).T @ spanning)[spanned].astype(np.float32)
-    inverse = (vectors / (values + shrinkage)) @ vectors.T
+    axes, inverse = _axes(spanning)
     distances = np.empty(len(features))
     for rows in pd.Series(np.arange(len(groups))).groupby(groups, sort=False).indices.values():
         own = np.isin(chosen, rows)
@@ -73,8 +68,19 @@ def fit_known(features: NDArray[np.float32], groups: Groups, *, seed: int) -> tu
             distances[rows] = _without(own, (every[rows] ** 2).sum(1), every[rows] @ spanning.T, inverse)
         else:
             distances[rows] = Known(axes, length, 1.0).novelty(features[rows])
-    threshold = float(np.quantile(distances, THRESHOLD_SHARE, method="higher"))
+    threshold = threshold_of(distances)
     return Known(axes, length, threshold), distances / threshold
+
+
+def span(features: NDArray[np.float32]) -> Known:
+    """What features (m, d) of few images span, with a threshold of 1: `novelty` then gives bare distances."""
+    length = _mean_length(features)
+    return Known(_axes(points(features, length))[0], length, 1.0)
+
+
+def threshold_of(distances: Array) -> float:
+    """Which distance but few images exceed, of those that are no strangers."""
+    return float(np.quantile(distances, THRESHOLD_SHARE, method="higher"))
 
 
 def fit_experience(held_out: HeldOut, looks: Array, *, seed: int) -> tuple[dict[int, Experience], Array]:
@@ -170,6 +176,20 @@ def try_strangers(
         }
         for kind, part in zip(KINDS, np.split(found, len(KINDS)), strict=True)
     }
+
+
+def _mean_length(features: NDArray[np.float32]) -> float:
+    return float(np.linalg.norm(features.astype(np.float64), axis=1).mean())
+
+
+def _axes(spanning: Array) -> tuple[NDArray[np.float32], Array]:
+    """The axes of `Known` that points (m, d + 1) span, and the inverse of the points' products and the shrinkage."""
+    values, vectors = np.linalg.eigh(spanning @ spanning.T)
+    values = np.maximum(values, 0.0)
+    shrinkage = SHRINKAGE * float((spanning**2).sum())
+    spanned = values > values[-1] * 1e-12
+    axes = ((vectors / np.sqrt(values + shrinkage)).T @ spanning)[spanned].astype(np.float32)
+    return axes, (vectors / (values + shrinkage)) @ vectors.T
 
 
 def _without(own: NDArray[np.bool_], squares: Array, likeness: Array, inverse: Array) -> Array:

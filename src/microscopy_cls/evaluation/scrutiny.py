@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.dataset.manifest import trainable
+from microscopy_cls.evaluation.assemble import Bundle
 from microscopy_cls.evaluation.audit.answers import score_answers, task_of
 from microscopy_cls.evaluation.audit.audit import current_audit
 from microscopy_cls.evaluation.audit.judge import judge_shortcuts
 from microscopy_cls.evaluation.audit.occlusion import hide_border, hide_centre, judge_occlusion
 from microscopy_cls.evaluation.cached_squares import CachedSquares
-from microscopy_cls.evaluation.doubt import Doubt
 from microscopy_cls.evaluation.explain import choose, explain, write_cams
 from microscopy_cls.evaluation.external import external_metrics
 from microscopy_cls.evaluation.external_images import ExternalImages
@@ -27,7 +27,7 @@ from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.label_errors import find_label_errors, listed_label_errors
 from microscopy_cls.model.answers import member_answers
-from microscopy_cls.model.bundle import BundleInfo
+from microscopy_cls.model.bundle import scaling_of
 from microscopy_cls.model.doubt import softmax
 from microscopy_cls.system.files import write_csv
 
@@ -45,8 +45,8 @@ def scrutinise(
     manifest: pd.DataFrame,
     oof: pd.DataFrame,
     held_out: HeldOut,
-    doubt: Doubt,
-    info: BundleInfo,
+    tested: Bundle,
+    kept: Bundle,
     metrics: Mapping[str, Any],
     tests: Mapping[str, ExternalImages | None],
 ) -> Json:
@@ -57,8 +57,8 @@ def scrutinise(
     Args:
         oof: a row a trainable image.
         held_out: the same as arrays.
-        doubt: fitted on them.
-        info: of the run's bundle, which is written already.
+        tested: the bundle of the members that gave them.
+        kept: the bundle that classifies later, the same one or of the refit.
         metrics: of the run so far.
         tests: images outside the cross-validation, by the section that their figures go to.
 
@@ -69,39 +69,34 @@ def scrutinise(
     images = trainable(manifest).reset_index(names="row").set_index("image_id").loc[oof["image_id"]]
     errors = find_label_errors(oof, images["path"], classes)
     write_csv(paths.label_errors, errors)  # cut down to what is wrong, it is what data.exclude takes
-    _explain(paths, images, oof, classes)
-    audit = _judged_by_the_model(config, paths, images, held_out, info)
+    _explain(paths, tested, images, oof, classes)
+    audit = _judged_by_the_model(config, paths, images, held_out, tested)
     verdict, reason = judge_calibration(metrics["calibration"])
     return {
         "verdicts": audit["verdicts"] | {"calibration": verdict},
         "reasons": audit["reasons"] | {"calibration": reason},
         "audit": audit,
         "label_errors": listed_label_errors(errors),
-        **{
-            name: None if images is None else _tested(config, paths, images, doubt, info, metrics)
-            for name, images in tests.items()
-        },
+        **{name: None if images is None else _tested(config, images, kept, metrics) for name, images in tests.items()},
     }
 
 
-def _explain(paths: Paths, images: pd.DataFrame, oof: pd.DataFrame, classes: list[str]) -> None:
+def _explain(paths: Paths, tested: Bundle, images: pd.DataFrame, oof: pd.DataFrame, classes: list[str]) -> None:
     places, kinds = choose(oof, classes)
     rows = images["row"].to_numpy(np.int64)[places]
-    cams = explain(oof.iloc[places], rows, classes, paths.bundle, paths.prepared)
+    cams = explain(oof.iloc[places], rows, classes, tested.folder, paths.prepared)
     if cams is None:  # an empty file, because the pipeline counts on it
         rows, kinds, cams = rows[:0], kinds[:0], np.empty((0, 1, 1), np.uint8)
     write_cams(paths.cams, rows, cams, kinds)
 
 
-def _judged_by_the_model(
-    config: Config, paths: Paths, images: pd.DataFrame, held_out: HeldOut, info: BundleInfo
-) -> Json:
+def _judged_by_the_model(config: Config, paths: Paths, images: pd.DataFrame, held_out: HeldOut, tested: Bundle) -> Json:
     """The audit, its verdict on shortcuts founded on the model's own answers and on what hiding does to them."""
     audit = current_audit(config, paths)
     task = task_of(images, config.evaluate.bootstrap_samples, config.runtime.seed)
     scores = score_answers(task, held_out.probs.argmax(1))
     found, *on_artefacts = judge_shortcuts(audit["shortcuts"], scores, "model")
-    hidden = _occlusion(paths, images["row"].to_numpy(np.int64), held_out, info, task.resamples, task.seed)
+    hidden = _occlusion(paths, images["row"].to_numpy(np.int64), held_out, tested, task.resamples, task.seed)
     on_hiding = judge_occlusion(hidden, task.chance)
     verdict, reason = max((tuple(on_artefacts), on_hiding), key=lambda judged: SEVERITY.index(judged[0]))
     return audit | {
@@ -112,7 +107,7 @@ def _judged_by_the_model(
 
 
 def _occlusion(
-    paths: Paths, rows: NDArray[np.int64], held_out: HeldOut, info: BundleInfo, resamples: int, seed: int
+    paths: Paths, rows: NDArray[np.int64], held_out: HeldOut, tested: Bundle, resamples: int, seed: int
 ) -> Json:
     """Accuracy on whole images, with their centre and with their border hidden, by members that never saw them."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:MAX_HIDDEN])
@@ -120,7 +115,7 @@ def _occlusion(
     truth, folds = held_out.truth[chosen], held_out.folds[chosen]
     right = {"whole": held_out.logits[chosen].argmax(1) == truth}
     for name, hide in (("centre_hidden", hide_centre), ("border_hidden", hide_border)):
-        right[name] = _answered(paths, info, CachedSquares(pixels, shown, hide), folds).argmax(1) == truth
+        right[name] = _answered(tested, CachedSquares(pixels, shown, hide), folds).argmax(1) == truth
 
     def accuracies(weights: Array) -> dict[str, Array]:
         return {name: weights @ values / weights.sum(1) for name, values in right.items()}
@@ -130,14 +125,14 @@ def _occlusion(
     return {"num_images": len(chosen)} | figures(accuracies, groups, resamples=resamples, seed=seed, shares=shares)
 
 
-def _answered(paths: Paths, info: BundleInfo, changed: CachedSquares, folds: NDArray[np.int64]) -> NDArray[np.float32]:
+def _answered(tested: Bundle, changed: CachedSquares, folds: NDArray[np.int64]) -> NDArray[np.float32]:
     """Logits (n, classes) of changed images, each by the member of its fold."""
-    logits = np.empty((len(changed), len(info.classes)), np.float32)
-    for member in info.members:
+    logits = np.empty((len(changed), len(tested.info.classes)), np.float32)
+    for member in tested.info.members:
         inside = folds == member.fold
         if inside.any():
             of_fold = replace(changed, rows=changed.rows[inside])
-            logits[inside] = member_answers(paths.bundle, info, member, of_fold)[0]
+            logits[inside] = member_answers(tested.folder, tested.info, member, of_fold)[0]
     return logits
 
 
@@ -167,17 +162,13 @@ def judge_calibration(found: Mapping[str, Any]) -> tuple[str, str]:
     return verdict, f"{told}, which so few images can give by chance." if after["value"] >= ECE_WARN else f"{told}."
 
 
-def _tested(
-    config: Config, paths: Paths, images: ExternalImages, doubt: Doubt, info: BundleInfo, metrics: Mapping[str, Any]
-) -> Json:
+def _tested(config: Config, images: ExternalImages, kept: Bundle, metrics: Mapping[str, Any]) -> Json:
     """A test by the whole bundle: the mean of all members' calibrated probabilities."""
-    classes = list(info.classes)
+    info, classes = kept.info, list(kept.info.classes)
 
     def answer(squares: CachedSquares) -> Array:
         parts = [
-            softmax(
-                doubt.calibrated.by_fold[member.fold].scaled(member_answers(paths.bundle, info, member, squares)[0])
-            )
+            softmax(scaling_of(info, member).scaled(member_answers(kept.folder, info, member, squares)[0]))
             for member in info.members
         ]
         mean: Array = np.mean(parts, axis=0)

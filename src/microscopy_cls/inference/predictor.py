@@ -185,7 +185,7 @@ def open_predictor(
 
 def choose_members(info: BundleInfo, wanted: str) -> tuple[Member, ...]:
     """The members named by `all`, a number, or `fold_<k>`."""
-    names = {f"fold_{member.fold}": member for member in info.members}
+    names = {member.name.replace(" ", "_"): member for member in info.members}
     if wanted == "all":
         return info.members
     if wanted.isdigit() and 1 <= int(wanted) <= len(info.members):

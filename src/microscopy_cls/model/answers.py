@@ -51,12 +51,11 @@ def member_answers(folder: Path, info: BundleInfo, member: Member, squares: Squa
     Raises:
         BundleError: a file of the bundle is missing or damaged.
     """
-    what = f"fold {member.fold}"
     if has_openvino() and not has_cuda():
-        return _in_batches(_compiled(member_graph(folder, info, member)), squares, what)
+        return _in_batches(_compiled(member_graph(folder, info, member)), squares, member.name)
     from microscopy_cls.model.graph import load_graph
 
-    return torch_answers(load_graph(folder, info, member), squares, what)
+    return torch_answers(load_graph(folder, info, member), squares, member.name)
 
 
 def torch_answers(graph: Graph, squares: Squares, what: str = "images") -> tuple[Logits, Features]:

@@ -23,6 +23,7 @@ from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_tex
 FORMAT_VERSION = 1
 CALIBRATION_INPUTS = "calibration_inputs.safetensors"
 NOVELTY = "novelty.safetensors"
+WITHOUT_FOLD = -1  # of a member that was trained on all images
 
 
 class _Part(BaseModel):
@@ -42,10 +43,16 @@ class Preprocessing(_Part):
     std: tuple[float, float, float]
 
 
+def key_of(fold: int) -> str:
+    """A member's part of the names of files: its fold, or `refit`."""
+    return "refit" if fold == WITHOUT_FOLD else str(fold)
+
+
 class Member(_Part):
-    """One fold's network.
+    """One fold's network, or one that was trained on all images.
 
     Attributes:
+        fold: that was kept from it, and that it was tested on; -1 for none.
         file, sha256: its weights in the bundle, and their digest.
         graph, graph_sha256: the same network for OpenVINO, preprocessing inside, and the digest of the graph's weights;
             None where OpenVINO was not installed when the bundle was written.
@@ -56,6 +63,16 @@ class Member(_Part):
     sha256: str
     graph: str | None = None
     graph_sha256: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its part of the names of files."""
+        return key_of(self.fold)
+
+    @property
+    def name(self) -> str:
+        """As texts and, with `_` for the space, options call it."""
+        return "refit" if self.fold == WITHOUT_FOLD else f"fold {self.fold}"
 
 
 class Calibration(_Part):
@@ -83,7 +100,7 @@ class Novelty(_Part):
     """From which distance on images are unlike all that the members were tried on.
 
     Attributes:
-        file, sha256: with `axes_<fold>` of each member's features, `mean` and `whitening` of the images' looks.
+        file, sha256: with `axes_<member's key>` of each member's features, `mean` and `whitening` of the images' looks.
         lengths, thresholds: of the features, in the order of the members.
         look_threshold: of the looks.
     """
@@ -147,9 +164,9 @@ def write_bundle(
     Args:
         folder: of the bundle.
         info: the fields of `BundleInfo` but for `members` and `novelty`.
-        member_files: weights file by fold.
+        member_files: weights file by fold; that of a network trained on all images under -1.
         calibration_inputs: for quantisation: `pixels`, uint8 (n, size_px, size_px, 3), and `folds`, int64 (n,), the
-            fold of each, whose member never saw it.
+            fold of each, whose member never saw it; -1 where none is such.
         add_graphs: puts other forms of the members into the folder and into its description.
         experience: of each member, by fold, all with the same usual look; None leaves the bundle without a sense of
             novelty.
@@ -157,7 +174,7 @@ def write_bundle(
     with atomic_folder(folder) as temporary:
         members = []
         for fold, source in sorted(member_files.items()):
-            target = temporary / f"member_{fold}.safetensors"
+            target = temporary / f"member_{key_of(fold)}.safetensors"
             target.write_bytes(source.read_bytes())
             members.append(Member(fold=fold, file=target.name, sha256=sha256_of_file(target)))
         save_file(dict(calibration_inputs), temporary / CALIBRATION_INPUTS)
@@ -170,7 +187,8 @@ def write_bundle(
 def _write_experience(folder: Path, experience: Mapping[int, Experience]) -> Novelty:
     known = [experience[fold].known for fold in sorted(experience)]
     usual = next(iter(experience.values())).usual
-    tensors = {f"axes_{fold}": np.ascontiguousarray(one.known.axes) for fold, one in experience.items()}  # else torn
+    # Contiguous, or safetensors would write them torn.
+    tensors = {f"axes_{key_of(fold)}": np.ascontiguousarray(one.known.axes) for fold, one in experience.items()}
     save_file(tensors | {"mean": usual.mean, "whitening": np.ascontiguousarray(usual.whitening)}, folder / NOVELTY)
     return Novelty(
         file=NOVELTY,
@@ -205,7 +223,7 @@ def experience_of(folder: Path, info: BundleInfo, member: Member) -> Experience 
         return None
     path = checked(folder, info.novelty.file, info.novelty.sha256)
     with safe_open(path, "numpy") as tensors:
-        axes, mean, whitening = (tensors.get_tensor(name) for name in (f"axes_{member.fold}", "mean", "whitening"))
+        axes, mean, whitening = (tensors.get_tensor(name) for name in (f"axes_{member.key}", "mean", "whitening"))
     place = info.members.index(member)
     known = Known(axes, info.novelty.lengths[place], info.novelty.thresholds[place])
     return Experience(known, Usual(mean, whitening, info.novelty.look_threshold))

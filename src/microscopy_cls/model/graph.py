@@ -83,7 +83,7 @@ def add_openvino(folder: Path, info: BundleInfo) -> BundleInfo:
     graph = load_graph(folder, info, info.members[0])
     program = exported(graph, size_px)  # once: it shares its weights with the graph, which takes each member's in turn
     for member in info.members:
-        path = folder / f"openvino_{member.fold}.xml"
+        path = folder / f"openvino_{member.key}.xml"
         graph.network.load_state_dict(load_member(folder, info, member).state_dict())
         model = to_openvino(program, size_px)
         import_openvino().save_model(model, path, compress_to_fp16=False)  # the graph is the member, to the last bit

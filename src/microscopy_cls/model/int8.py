@@ -57,7 +57,7 @@ def int8_graphs(folder: Path, info: BundleInfo, members: Sequence[Member]) -> li
             f"{folder}: in int8 its answers agree with fp32 on {record['agreement']:.1%} of {record['num_images']} "
             f"images held out, and at least {MIN_AGREEMENT:.1%} are wanted. Use --precision bf16 or fp32."
         )
-    return [kept / f"int8_{member.fold}.xml" for member in members]
+    return [kept / f"int8_{member.key}.xml" for member in members]
 
 
 def _read(kept: Path, info: BundleInfo) -> Json | None:
@@ -76,12 +76,12 @@ def _make(folder: Path, info: BundleInfo, target: Path) -> Json:
     pixels, folds = inputs["pixels"], inputs.get("folds")
     openvino, num_same, num_images = import_openvino(), 0, 0
     for member in info.members:
-        log.info("making fold %d of %s int8", member.fold, info.name)
+        log.info("making %s of %s int8", member.name, info.name)
         graph = member_graph(folder, info, member)
         held_out = pixels if folds is None else pixels[folds == member.fold]
         expected = _classes(graph, held_out, "fp32")
         quantised = _quantise(graph, pixels)
-        path = target / f"int8_{member.fold}.xml"
+        path = target / f"int8_{member.key}.xml"
         openvino.save_model(quantised, path, compress_to_fp16=False)
         num_same += int((_classes(quantised, held_out, "int8") == expected).sum())
         num_images += len(held_out)

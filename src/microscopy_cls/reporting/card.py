@@ -9,6 +9,7 @@ from microscopy_cls.config import Config
 from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named
+from microscopy_cls.reporting.repeats import num_repeats
 from microscopy_cls.reporting.together import gain, listed_runs, run_names
 from microscopy_cls.reporting.verdict import VerdictBox
 
@@ -88,12 +89,29 @@ def _protocol(config: Config, inputs: Inputs) -> str:
     if config.finetune.strategy == "probe":
         setting, chosen = "penalty", "by inner folds of its training images"
     told = (
-        f"Performance was estimated by stratified {folds}-fold cross-validation with {apart}: each image was predicted "
+        f"Performance was estimated by {_scheme(config, folds)} with {apart}: each image was predicted "
         f"once, by a model that had seen no {unit}."
     )
     if run_names(inputs.metrics):
         return f"{told} All models had the same folds."
-    return f"{told} The {setting} was chosen {chosen}, never on the fold reported."
+    return f"{told} The {setting} was chosen {chosen}, never on the fold reported.{_repeated(inputs.metrics)}"
+
+
+def _scheme(config: Config, folds: int) -> str:
+    if config.folds.scheme == "leave_one_group_out":
+        return f"leave-one-group-out cross-validation ({folds} folds)"
+    return f"stratified {folds}-fold cross-validation"
+
+
+def _repeated(metrics: Mapping[str, Any]) -> str:
+    if num_repeats(metrics) == 1:
+        return ""
+    entry = metrics["repeats"]["accuracy"]
+    mean, std = 100 * entry["mean"], 100 * entry["std"]
+    return (
+        f" The cross-validation was repeated on {num_repeats(metrics)} divisions of the images: accuracy {mean:.1f}"
+        f"{PERCENT} on average, with a standard deviation of {std:.1f} points; the other figures are of the first."
+    )
 
 
 def _result(inputs: Inputs) -> str:
@@ -144,10 +162,16 @@ def model_card(config: Config, inputs: Inputs, box: VerdictBox) -> list[tuple[st
     """Headings, each with its sentences."""
     folds, side = int(inputs.metrics.get("num_folds") or config.folds.num), config.model.image_size_px
     licence = (inputs.run_state.get("weights") or {}).get("licence") or "not stated, or random weights"
+    members = f"one member per fold ({folds}){' of the first division' if num_repeats(inputs.metrics) > 1 else ''}"
+    refit = inputs.metrics.get("refit")
+    if refit:
+        members = f"one network, refitted on all {counted(inputs.num_images, 'image')} after the folds"
     model = [
-        f"{config.model.title}, one member per fold ({folds}); input {side} × {side} pixels.",
+        f"{config.model.title}, {members}; input {side} × {side} pixels.",
         f"Licence of the weights it started from: {licence}.",
     ]
+    if refit:
+        model.append(f"The {folds} members that were tested lie in {refit['tested']}, a model of their own.")
     if run_names(inputs.metrics):
         model = [f"The average of runs, one member per fold ({folds}) of each: {listed_runs(inputs.metrics)}."]
         model += ["Licences of the weights: see the pages of the runs.", gain(inputs.metrics)]

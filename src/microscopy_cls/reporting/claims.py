@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from microscopy_cls.config import Config
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named, shown
+from microscopy_cls.reporting.repeats import num_repeats
 from microscopy_cls.reporting.tables import ClassRow
 from microscopy_cls.reporting.together import gain, run_names
 
@@ -23,7 +24,7 @@ class Claim:
     text: str
 
 
-def measured(inputs: Inputs) -> str:
+def measured(config: Config, inputs: Inputs) -> str:
     """On what, how, and where the intervals come from."""
     metrics = inputs.metrics
     groups = int(metrics.get("num_groups") or 0)
@@ -32,8 +33,9 @@ def measured(inputs: Inputs) -> str:
     how = f"{count(int(interval['resamples']))} bootstrap resamples" if interval.get("resamples") else "bootstrap"
     folds, size = counted(int(metrics.get("num_folds") or 0), "fold"), counted(inputs.num_images, "image")
     if inputs.grouped:
+        apart = "one a group" if config.folds.scheme == "leave_one_group_out" else "no group in two of them"
         return (
-            f"{folds}, no group in two of them; {size} in {counted(groups, 'group')}. Each image is predicted once, by "
+            f"{folds}, {apart}; {size} in {counted(groups, 'group')}. Each image is predicted once, by "
             f"a model that was trained on no image of its group. {level} intervals by {how} over groups."
         )
     return (
@@ -63,6 +65,8 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
         _source(inputs),
         _grouping(inputs),
         _choice(config, inputs),
+        _division(config, inputs),
+        _refit(config, inputs),
         Claim(
             "What the intervals cover.",
             "Which images happened to be collected. Not the luck of training (another random seed gives slightly other "
@@ -119,6 +123,36 @@ def _choice(config: Config, inputs: Inputs) -> Claim:
         "Chosen without the reported folds.",
         f"{how} If several configurations were tried, the best one’s figures are a little too good all the same.",
     )
+
+
+def _division(config: Config, inputs: Inputs) -> Claim | None:
+    if config.folds.scheme == "leave_one_group_out":
+        text = (
+            "Each group is a fold. A fold has the classes of its group only, so a figure of one fold is of these, and "
+            "one that needs several classes is missing. The figures above are of all folds at once."
+        )
+        return Claim("One group left out at a time.", text)
+    if num_repeats(inputs.metrics) == 1:
+        return None
+    text = (
+        "The images were divided anew, with other seeds, and all folds trained again under the same random seeds; a "
+        "spread over so few divisions is rough itself. The page shows the first one, not the best."
+    )
+    return Claim("Drawn more than once.", text)
+
+
+def _refit(config: Config, inputs: Inputs) -> Claim | None:
+    if not inputs.metrics.get("refit"):
+        return None
+    how = f"for {counted(int(inputs.metrics['refit']['num_epochs']), 'epoch')}, the median of the folds, "
+    if config.finetune.strategy == "probe":
+        how = ""
+    text = (
+        f"The model that classifies was trained on all images {how}after the folds. More images usually make it a "
+        "little better than the figures, but nothing here tested it. Its calibration and the thresholds of its "
+        "prediction sets are those of all out-of-fold answers, and that of its novelty was found on the folds’ members."
+    )
+    return Claim("A refit.", text)
 
 
 def _few(classes: Sequence[ClassRow], inputs: Inputs) -> Claim | None:

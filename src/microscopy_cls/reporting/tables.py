@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microscopy_cls.reporting.numbers import Estimate, Kind, count, counted, duration, finite
+from microscopy_cls.reporting.repeats import range_of
 
 NUM_SET_ASIDE = 200
 NUM_REASON_CHARS = 300
@@ -44,18 +45,19 @@ STATUSES = {
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure over all classes."""
+    """One figure over all classes; `repeats` is the lowest and the highest one over divisions into folds."""
 
     title: str
     meaning: str
     estimate: Estimate
+    repeats: str
 
 
 @dataclass(frozen=True)
 class SearchRow:
     """What the search of one fold chose; `ended` says how many of its trials did not come to their end."""
 
-    fold: int
+    name: str
     settings: str
     num_trials: int
     ended: str
@@ -95,7 +97,10 @@ class SetAside:
 
 def measures(metrics: Mapping[str, Any]) -> list[Measure]:
     """The figures over all classes, in the order of `MEASURES`."""
-    return [Measure(title, meaning, Estimate.read(metrics.get(key), kind)) for key, title, kind, meaning in MEASURES]
+    return [
+        Measure(title, meaning, Estimate.read(metrics.get(key), kind), range_of(metrics, key, kind))
+        for key, title, kind, meaning in MEASURES
+    ]
 
 
 def class_rows(metrics: Mapping[str, Any]) -> list[ClassRow]:
@@ -202,10 +207,10 @@ def circumstances(run_state: Mapping[str, Any], manifest_sha256: str) -> list[tu
 
 
 def searches(run_state: Mapping[str, Any]) -> list[SearchRow]:
-    """What each fold's search chose, by fold; none without a search."""
-    found = sorted((run_state.get("searches") or {}).items(), key=lambda item: int(item[0]))
+    """What each fold's search chose, the folds first; none without a search."""
+    found = sorted((run_state.get("searches") or {}).items(), key=lambda item: (not item[0].isdigit(), len(item[0]), item[0]))
     return [
-        SearchRow(int(fold), _settings(one["values"]), one["trials"], _ended(one), finite(one["score"]))
+        SearchRow(fold.replace("-", " "), _settings(one["values"]), one["trials"], _ended(one), finite(one["score"]))
         for fold, one in found
     ]
 

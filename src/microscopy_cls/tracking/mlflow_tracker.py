@@ -56,19 +56,19 @@ class MlflowTracker(Tracker):
         self._open(partial(self._begin, start_ms=now_ms(), running=False))
 
     @contextmanager
-    def fold(self, k: int) -> Iterator[FoldLog]:
-        """The run `fold-k` within the parent; the same fold continues its recorded run."""
+    def fold(self, k: int | str) -> Iterator[FoldLog]:
+        """The run `fold-k`, or of that name, within the parent; the same one continues its recorded run."""
         run = Run()
         status: Status = "FINISHED"
-        self._post(f"the run of fold {k}", partial(self._begin_fold, k, run, now_ms()), needed=True)
+        self._post(f"the run of {_told(k)}", partial(self._begin_fold, k, run, now_ms()), needed=True)
         try:
-            yield MlflowFoldLog(partial(self._post, f"metrics of fold {k}"), run, lambda: self._experiment_id)
+            yield MlflowFoldLog(partial(self._post, f"metrics of {_told(k)}"), run, lambda: self._experiment_id)
         except BaseException as error:
             status = status_of(type(error))
             raise
         finally:
             end = now_ms()
-            self._post(f"the end of fold {k}", lambda client: client.set_terminated(run.id, status, end_time=end))
+            self._post(f"the end of {_told(k)}", lambda client: client.set_terminated(run.id, status, end_time=end))
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Metrics of the parent run; a value that the store has already is not sent again."""
@@ -135,14 +135,15 @@ class MlflowTracker(Tracker):
         self._record.parent, self._record.folds, self._is_new = run.info.run_id, {}, True
         self._record.save(self._run_dir)
 
-    def _begin_fold(self, k: int, run: Run, start_ms: int, client: Client) -> None:
+    def _begin_fold(self, k: int | str, run: Run, start_ms: int, client: Client) -> None:
         known = _known_run(client, self._record.folds.get(str(k), ""))
         if known is not None:
             run.id, run.logged = known.info.run_id, _points(client, known)
             client.update_run(run.id, status="RUNNING")
             return
         tags = {"mlflow.parentRunId": self._record.parent, "fold": str(k)} | user()
-        created = client.create_run(self._experiment_id, start_time=start_ms, tags=tags, run_name=f"fold-{k}")
+        name = f"fold-{k}" if isinstance(k, int) else k
+        created = client.create_run(self._experiment_id, start_time=start_ms, tags=tags, run_name=name)
         run.id = self._record.folds[str(k)] = created.info.run_id
         self._record.save(self._run_dir)
 
@@ -211,3 +212,7 @@ def _with_source(tags: Mapping[str, str]) -> dict[str, str]:
     source = {"mlflow.source.name": "microscopy-cls", "mlflow.source.type": "LOCAL"}
     commit = {"mlflow.source.git.commit": tags["git_commit"]} if "git_commit" in tags else {}
     return {**source, **commit, **tags}
+
+
+def _told(k: int | str) -> str:
+    return f"fold {k}" if isinstance(k, int) else k

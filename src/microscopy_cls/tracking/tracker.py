@@ -48,8 +48,8 @@ class Tracker(ABC):
         """Add to the parent run of an earlier stage; a new one when the store does not know it."""
 
     @abstractmethod
-    def fold(self, k: int) -> AbstractContextManager[FoldLog]:
-        """The nested run of fold `k`, ended in the state in which the block is left."""
+    def fold(self, k: int | str) -> AbstractContextManager[FoldLog]:
+        """The nested run of fold `k`, or of a training of another name, ended in the state in which it is left."""
 
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
@@ -93,7 +93,7 @@ class NullTracker(Tracker):
     def resume(self) -> None:
         """Do nothing."""
 
-    def fold(self, k: int) -> AbstractContextManager[FoldLog]:  # noqa: ARG002
+    def fold(self, k: int | str) -> AbstractContextManager[FoldLog]:  # noqa: ARG002
         """A log that does nothing."""
         return nullcontext(_NullFoldLog())
 

@@ -1,4 +1,4 @@
-"""Fine-tune every fold, pick up where it stopped, and collect the out-of-fold predictions."""
+"""Fine-tune every fold, of every repeat; pick up where it stopped, and collect the out-of-fold predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from microscopy_cls.dataset.batches import Batches, CachedImages
 from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.dataset.prepare import reading_of
-from microscopy_cls.errors import DataError
 from microscopy_cls.model import check_shape, get_model, resolve_weights, weights_digest
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
@@ -30,11 +29,12 @@ from microscopy_cls.system.hardware import choose_hardware
 from microscopy_cls.system.progress import bar, progress
 from microscopy_cls.tracking import NullTracker, Tracker
 from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
-from microscopy_cls.training.fold_data import FoldData, Images, Rows
+from microscopy_cls.training.fold_data import FoldData, Images, Rows, check_divisions
 from microscopy_cls.training.fold_search import FoldSearch, inner_part
 from microscopy_cls.training.frozen import FrozenNetwork
 from microscopy_cls.training.member import MemberTrainer
 from microscopy_cls.training.oof import assemble, save_fold
+from microscopy_cls.training.parts import Part, epochs_of_refit, fold_parts, parts_of
 from microscopy_cls.training.probe import Probe, write_head
 from microscopy_cls.training.run_state import RunState, begin, identity_of, load_state, save_state
 from microscopy_cls.training.scores import EpochRow
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class CrossValidation:
-    """The k folds of one experiment.
+    """The k folds of one experiment, as often as they are drawn, and the refit where one is asked for.
 
     Args:
         restart: throw away what an earlier command left.
@@ -56,7 +56,7 @@ class CrossValidation:
     def __init__(self, config: Config, paths: Paths, tracker: Tracker, *, restart: bool = False) -> None:
         self.config, self.paths = config, paths
         self.images = Images.load(paths)
-        self._check_folds()
+        check_divisions(self.images.manifest, config.folds, paths.manifest)
         check_reading(paths.prepared, reading_of(config))
         check_shape(config.model.name, config.model.weights, config.model.shape)
         self.source = resolve_weights(config.model.name, config.model.weights)
@@ -70,13 +70,13 @@ class CrossValidation:
         self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator)
 
     def run(self, only: int | None = None) -> pd.DataFrame | None:
-        """Train the folds that are not done, or only one of them.
+        """Train what is not done, or only one fold, of every repeat.
 
         Returns:
             The out-of-fold table once all folds are done, else None.
         """
-        wanted = range(self.config.folds.num) if only is None else [only]
-        folds = [fold for fold in wanted if not self._done_file(fold).is_file()]
+        parts = parts_of(self.config, self.images.num_folds, only)
+        undone = [part for part in parts if not part.answers(self.paths.runs).is_file()]
         licence = self.source.licence or "licence unknown"
         start = f"from {self.source.location} ({licence})" if self.source.kind != "none" else "from random weights"
         log.info("%s starts %s, %s, %s", self.config.model.title, start, self.state.device, self.state.precision)
@@ -85,12 +85,13 @@ class CrossValidation:
             log.warning("finetune.strategy %s builds on pretrained weights, but these are random ones", strategy)
         with self.tracker:
             self.tracker.start(self._params(), self._tags(), fresh=self.fresh)
-            with bar("training", self._num_images_to_see(folds), shown=self.accelerator.is_main_process) as shown:
-                for fold in folds:
-                    self._train_fold(fold, shown)
+            with bar("training", self._num_images_to_see(undone), shown=self.accelerator.is_main_process) as shown:
+                for part in undone:
+                    self._train_fold(part, 1 + parts.index(part), len(parts), shown)
             table = self._collect()
             if table is not None and self.accelerator.is_main_process:
-                self.tracker.log_artifact(self.paths.oof)
+                for repeat in range(self.config.folds.repeats):
+                    self.tracker.log_artifact(self.paths.oof_of(repeat))
                 self.tracker.log_artifact(self._config_file())
         return table
 
@@ -99,14 +100,6 @@ class CrossValidation:
         file = self.paths.runs / "config.yaml"
         write_text(file, to_yaml(self.config))
         return file
-
-    def _check_folds(self) -> None:
-        prepared = int(self.images.manifest["fold"].max()) + 1
-        if prepared != self.config.folds.num:
-            raise DataError(
-                f"{self.paths.manifest}: is divided into {prepared} folds, but folds.num is {self.config.folds.num}. "
-                "Run prepare again with the same config."
-            )
 
     def _begin(self, restart: bool) -> tuple[RunState, bool, Accelerator]:
         """Continue or clear the run's folder; only the main process of several touches it."""
@@ -168,19 +161,20 @@ class CrossValidation:
         shown = progress(batches, "features of the frozen network", -(-len(rows) // batch_size), unit="batch")
         return predict(self._network(0, self.accelerator.device), self.normalise, shown, self.accelerator).features
 
-    def _train_fold(self, fold: int, shown: tqdm[Any]) -> None:
+    def _train_fold(self, part: Part, place: int, total: int, shown: tqdm[Any]) -> None:
         settings, aloud = self.config.finetune, self.accelerator.is_main_process
-        with self.tracker.fold(fold) as tracked:
-            telling = Telling(fold, self.config.folds.num, settings.epochs, tracked, shown, aloud=aloud)
-            (self._probe_fold if settings.strategy == "probe" else self._fine_tune_fold)(fold, telling)
+        with self.tracker.fold(part.run) as tracked:
+            telling = Telling(part.name, place, total, settings.epochs, tracked, shown, aloud=aloud)
+            (self._probe_fold if settings.strategy == "probe" else self._fine_tune_fold)(part, telling)
         self.accelerator.wait_for_everyone()
         self.accelerator.free_memory()
 
-    def _probe_fold(self, fold: int, telling: Telling) -> None:
+    def _probe_fold(self, part: Part, telling: Telling) -> None:
         """A new head on the frozen network. Inner folds choose its penalty, so no image is put aside for that."""
         started = time.perf_counter()
-        data = self.images.fold(fold, 0, self.config.folds.seed)
-        network, head = self._network(fold, self.accelerator.device), self._fit_head(data, self.config.finetune)
+        data = self.images.part(part, 0, self.config.folds.seed)
+        network = self._network(self.images.number_of(part), self.accelerator.device)
+        head = self._fit_head(data, self.config.finetune)
         write_head(network, head)
         row = self.frozen.row(data, head)
         telling.probe(row)
@@ -190,39 +184,41 @@ class CrossValidation:
             self._finish_fold(data, network, [row], 0, Predictions(head.logits(features), features), started)
 
     def _fit_head(self, data: FoldData, settings: Finetune) -> Probe:
-        return self.frozen.fit(data.train, settings, self.config.runtime.seed + data.fold)
+        return self.frozen.fit(data.train, settings, self.config.runtime.seed + self.images.number_of(data.part))
 
     def trainer(self, data: FoldData, config: Config, folder: Path) -> MemberTrainer:
-        """What trains a fold's network on these rows.
+        """What trains a network on these rows.
 
         Args:
             config: this run's, or the same with other values that its search may try.
             folder: for checkpoints.
         """
-        settings = config.finetune
-        network = self._network(data.fold, self.accelerator.device, config.model)
+        settings, number = config.finetune, self.images.number_of(data.part)
+        network = self._network(number, self.accelerator.device, config.model)
         if settings.strategy == "head_then_full":
             write_head(network, self._fit_head(data, settings))
         batches = self.batches if config.augment == self.config.augment else self._batches(config.augment)
         return MemberTrainer(
             network, self.normalise, data, self.images.labels, len(self.images.classes), batches, settings,
-            self.state.batch_size, self.config.runtime.seed + data.fold, folder, self.accelerator,
+            self.state.batch_size, self.config.runtime.seed + number, folder, self.accelerator,
         )  # fmt: skip
 
-    def _fine_tune_fold(self, fold: int, telling: Telling) -> None:
-        config, started = self.config, time.perf_counter()
+    def _fine_tune_fold(self, part: Part, telling: Telling) -> None:
+        config, started, folder = self.config, time.perf_counter(), self.paths.runs / part.folder
+        num_epochs = epochs_of_refit(self.paths.runs, self.images.num_folds) if part.is_refit else None
         if config.search.trials:
-            data = inner_part(self.images, config, fold)
-            found = FoldSearch(config, data, self.trainer, self.folder(fold), self.accelerator, telling).run()
+            data = inner_part(self.images, config, part)
+            found = FoldSearch(config, data, self.trainer, folder, self.accelerator, telling).run()
             config, started = config.with_values(found.values), time.perf_counter() - found.seconds
-            self.state = replace(self.state, searches=self.state.searches | {str(fold): found.summary})
-        data = self.images.fold(fold, config.finetune.validation_fraction, config.folds.seed)
-        trainer = self.trainer(data, config, self.folder(fold))
+            self.state = replace(self.state, searches=self.state.searches | {str(part.run): found.summary})
+        fraction = 0 if part.is_refit else config.finetune.validation_fraction
+        data = self.images.part(part, fraction, config.folds.seed)
+        trainer = self.trainer(data, config, folder)
         trainer.restore()
         done = trainer.progress
         telling.going_on(done.history, done.epoch * len(data.train))
         started -= done.seconds
-        chosen = trainer.run(telling.epoch, telling.images)
+        chosen = trainer.run(telling.epoch, telling.images, num_epochs)
         if self.accelerator.is_main_process:
             batches = self.batches.plain(data.test, self.state.batch_size)
             predictions = predict(chosen, self.normalise, batches, self.accelerator)  # for the first and only time
@@ -238,35 +234,35 @@ class CrossValidation:
         started: float,
     ) -> None:
         """Keep the member and what it said of its fold, and drop the checkpoints."""
-        with atomic_path(self.paths.members / f"fold_{data.fold}.safetensors") as temporary:
-            save_weights(temporary, network.state_dict())
+        part, runs = data.part, self.paths.runs
+        if part.member:
+            with atomic_path(self.paths.members / part.member) as temporary:
+                save_weights(temporary, network.state_dict())
         curves = pd.DataFrame(history).astype({"fold": int, "epoch": int})
-        write_csv(self.folder(data.fold) / "curves.csv", curves.assign(chosen=(curves["epoch"] == chosen_epoch) * 1))
-        seconds = {str(data.fold): round(time.perf_counter() - started, 1)}
+        write_csv(part.curves(runs), curves.assign(chosen=(curves["epoch"] == chosen_epoch) * 1))
+        seconds = {str(part.run): round(time.perf_counter() - started, 1)}
         self.state = replace(self.state, fold_seconds=self.state.fold_seconds | seconds)
         save_state(self.paths.runs, self.state)
-        save_fold(self._done_file(data.fold), data.test, predictions)
-        for checkpoint in self.folder(data.fold).glob("ch*.safetensors"):
+        save_fold(part.answers(runs), data.test, predictions)
+        for checkpoint in (runs / part.folder).glob("ch*.safetensors"):
             checkpoint.unlink()
 
     def _collect(self) -> pd.DataFrame | None:
-        files = [self._done_file(fold) for fold in range(self.config.folds.num)]
-        missing = [fold for fold, file in enumerate(files) if not file.is_file()]
+        runs, num_folds = self.paths.runs, self.images.num_folds
+        repeats = [fold_parts(num_folds, repeat) for repeat in range(self.config.folds.repeats)]
+        missing = [part for parts in repeats for part in parts if not part.answers(runs).is_file()]
         if missing or not self.accelerator.is_main_process:
             return None
-        write_csv(self.paths.curves, pd.concat([pd.read_csv(file.with_name("curves.csv")) for file in files]))
-        table = assemble(files, self.images.manifest, self.images.classes, self.paths.runs)
+        write_csv(self.paths.curves, pd.concat([pd.read_csv(part.curves(runs)) for part in repeats[0]]))
+        images, classes = self.images.manifest, self.images.classes
+        table, *_ = (
+            assemble([part.answers(runs) for part in parts], images, classes, self.paths, repeat)
+            for repeat, parts in enumerate(repeats)
+        )
         self.state = replace(self.state, finished=True)
         save_state(self.paths.runs, self.state)
         self.frozen.path.unlink(missing_ok=True)
         return table
-
-    def folder(self, fold: int) -> Path:
-        """Checkpoints of a fold, and what it has finished."""
-        return self.paths.runs / f"fold_{fold}"
-
-    def _done_file(self, fold: int) -> Path:
-        return self.folder(fold) / "oof.safetensors"
 
     def _params(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json") | {"batch_size_used": self.state.batch_size}
@@ -280,12 +276,11 @@ class CrossValidation:
             "device": self.state.device,
         }
 
-    def _num_images_to_see(self, folds: list[int]) -> int:
+    def _num_images_to_see(self, parts: list[Part]) -> int:
+        """For the bar: images tested by a probe, trained on by the others."""
+        all_data = [self.images.part(part, 0, self.config.folds.seed) for part in parts]
         if self.config.finetune.strategy == "probe":
-            return int(self.images.manifest["fold"].isin(folds).sum())
-        sizes = [
-            (self.images.manifest["fold"] >= 0).sum() - (self.images.manifest["fold"] == fold).sum() for fold in folds
-        ]
+            return sum(len(data.test) for data in all_data)
         settings, search = self.config.finetune, self.config.search
         passes = 1 - settings.validation_fraction + search.trials * (1 - search.validation_fraction)
-        return int(sum(sizes) * passes) * settings.epochs
+        return int(sum(len(data.train) for data in all_data) * passes) * settings.epochs

@@ -14,6 +14,7 @@ from microscopy_cls.errors import FoldError
 from microscopy_cls.training.attempt import attempt
 from microscopy_cls.training.fold_data import FoldData, Images
 from microscopy_cls.training.member import MemberTrainer
+from microscopy_cls.training.parts import Part
 from microscopy_cls.training.search import IsHopeless, next_trial, require_optuna
 from microscopy_cls.training.telling import Telling
 from microscopy_cls.training.trials import Found, Trial, best_of, load_trials, save_trials
@@ -22,17 +23,17 @@ OTHER_PART = 1000  # added to the seed: the trials are judged on other images th
 COLUMNS = {"loss": "val_loss", "f1_macro": "val_f1_macro"}
 
 
-def inner_part(images: Images, config: Config, fold: int) -> FoldData:
-    """The rows of a fold whose validation part judges the trials, whole groups of its training images.
+def inner_part(images: Images, config: Config, part: Part) -> FoldData:
+    """The rows of a training whose validation part judges the trials, whole groups of its training images.
 
     Raises:
         FoldError: no part can be spared.
     """
     try:
-        return images.fold(fold, config.search.validation_fraction, config.folds.seed + OTHER_PART)
+        return images.part(part, config.search.validation_fraction, config.folds.seed + OTHER_PART)
     except FoldError:
         raise FoldError(
-            f"fold {fold}: none of its training images can be spared to judge the trials of a search by: a class has "
+            f"{part.name}: none of its training images can be spared to judge the trials of a search by: a class has "
             "too few groups. Set search.trials to 0 or lower folds.num."
         ) from None
 
@@ -66,7 +67,7 @@ class FoldSearch:
             TrainingError: no trial kept a finite loss.
         """
         require_optuna()
-        search, seed = self.config.search, self.config.runtime.seed + self.data.fold
+        search, seed = self.config.search, self.config.runtime.seed + self.data.part.fold
         start = configured(search.space, self.config.trained)
         self._accelerator.wait_for_everyone()
         trials = load_trials(self.folder)
@@ -76,7 +77,7 @@ class FoldSearch:
             trials.append(trial)
             self._keep(trials)
             self._telling.trial(len(trials) - 1, search.trials, trial)
-        found = best_of(trials, highest=search.score == "f1_macro", fold=self.data.fold)
+        found = best_of(trials, highest=search.score == "f1_macro", name=self.data.part.name)
         self._keep(trials, found)
         self._telling.chosen(found)
         return found

@@ -63,7 +63,7 @@ class FrozenNetwork:
         labels = self.images.labels[data.train]
         told = np.isfinite(probe.held_out[:, 0])
         return {
-            "fold": float(data.fold),
+            "fold": float(data.part.fold),
             "epoch": 0.0,
             "train_loss": mean_loss(probe.logits(self.features[data.train]), labels),
             **validation_scores(probe.held_out[told], labels[told]),

@@ -107,17 +107,20 @@ class MemberTrainer:
         """The network that is validated and kept: the averaged one where averaging is on."""
         return self.average.module if self.average is not None else self.network
 
-    def run(self, on_epoch: Callable[[EpochRow], None], on_images: Callable[[int], None]) -> nn.Module:
+    def run(
+        self, on_epoch: Callable[[EpochRow], None], on_images: Callable[[int], None], num_epochs: int | None = None
+    ) -> nn.Module:
         """Train from where `restore` left it to the end; return the chosen network.
 
         Args:
             on_epoch: called with each finished epoch's row.
             on_images: called with the number of images after each step.
+            num_epochs: after which to stop, though the schedule goes on; None goes through all of it.
 
         Raises:
             TrainingError: the loss is no longer finite; names fold, epoch and step.
         """
-        while self.progress.epoch < self.settings.epochs and not self._exhausted():
+        while self.progress.epoch < (num_epochs or self.settings.epochs) and not self._exhausted():
             started = time.perf_counter()
             on_epoch(self._one_epoch(self.progress.epoch, on_images))
             self.progress.seconds += time.perf_counter() - started
@@ -135,7 +138,7 @@ class MemberTrainer:
         train_loss = self._train(epoch, on_images)
         elapsed = time.perf_counter() - started
         row: EpochRow = {
-            "fold": float(self.data.fold),
+            "fold": float(self.data.part.fold),
             "epoch": float(epoch),
             "train_loss": train_loss,
             **self._validate(),
@@ -193,7 +196,7 @@ class MemberTrainer:
         reached = 1 + (epochs - 1) // self.settings.stage_epochs
         if reached < len(stages):
             log.warning(
-                "fold %d: %d epochs reach %d of the %d stages; the others stay as they came", self.data.fold, epochs,
+                "%s: %d epochs reach %d of the %d stages; the others stay as they came", self.data.part.name, epochs,
                 reached, len(stages),
             )  # fmt: skip
         return stages
@@ -221,7 +224,7 @@ class MemberTrainer:
 
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
-            f"fold {self.data.fold}, {what}. Lower finetune.learning_rate, set finetune.clip_grad_norm to 1, or set "
+            f"{self.data.part.name}, {what}. Lower finetune.learning_rate, set finetune.clip_grad_norm to 1, or set "
             "runtime.precision to fp32."
         )
 

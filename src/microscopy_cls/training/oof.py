@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from microscopy_cls.config import Paths
+from microscopy_cls.dataset.manifest import fold_column
 from microscopy_cls.errors import DataError
 from microscopy_cls.model.doubt import softmax
 from microscopy_cls.system.files import atomic_path, write_parquet
@@ -22,14 +24,17 @@ def save_fold(path: Path, rows: NDArray[np.int64], predictions: Predictions) -> 
         save_file(tensors, temporary)
 
 
-def assemble(fold_files: list[Path], manifest: pd.DataFrame, classes: list[str], folder: Path) -> pd.DataFrame:
-    """Join the folds' predictions into `oof.parquet` and the logits and features in the same order.
+def assemble(
+    fold_files: list[Path], manifest: pd.DataFrame, classes: list[str], paths: Paths, repeat: int = 0
+) -> pd.DataFrame:
+    """Join the folds' predictions into a table, of the first repeat also the logits and features in the same order.
 
     Args:
         fold_files: one a fold, as `save_fold` wrote them.
         manifest: index = row of the pixel cache.
         classes: in index order.
-        folder: of the run.
+        paths: of the run.
+        repeat: which division of the images the folds are of.
 
     Returns:
         `image_id, fold, label, predicted, prob_<class>...`, sorted by image id.
@@ -43,14 +48,15 @@ def assemble(fold_files: list[Path], manifest: pd.DataFrame, classes: list[str],
     rows = rows[order]
     expected = manifest.index[manifest["fold"] >= 0].to_numpy()
     if not np.array_equal(rows, expected):
-        raise DataError(f"{folder}: the folds' predictions do not match the manifest. Train again with --restart.")
+        raise DataError(f"{paths.runs}: the folds' predictions do not match the manifest. Train again with --restart.")
     logits = np.concatenate([part["logits"] for part in parts])[order]
     features = np.concatenate([part["features"] for part in parts])[order]
-    for name, array in {"logits": logits, "features": features}.items():
-        with atomic_path(folder / f"oof_{name}.safetensors") as temporary:
+    for name, array in ({"logits": logits, "features": features} if repeat == 0 else {}).items():
+        with atomic_path(paths.runs / f"oof_{name}.safetensors") as temporary:
             save_file({name: array}, temporary)
-    table = oof_table(manifest.loc[rows], logits, classes)
-    write_parquet(folder / "oof.parquet", table)
+    images = manifest.loc[rows].assign(fold=manifest.loc[rows, fold_column(repeat)])
+    table = oof_table(images, logits, classes)
+    write_parquet(paths.oof_of(repeat), table)
     return table
 
 

@@ -28,6 +28,7 @@ from microscopy_cls.system.progress import progress
 from microscopy_cls.tracking import NullTracker
 from microscopy_cls.training.cross_validation import CrossValidation
 from microscopy_cls.training.member import MemberTrainer
+from microscopy_cls.training.parts import Part
 
 LOWEST, HIGHEST = 1e-6, 1.0  # AdamW learns nothing below and nothing above, whatever the network
 REACH = 4  # steps to either side that a smoothed loss is the median of
@@ -90,7 +91,7 @@ def find_learning_rate(config: Config, fold: int = 0, num_steps: int = 100) -> R
         raise ConfigError(f"--steps {num_steps}: a curve needs {FEWEST_STEPS} steps or more; 100 are usual")
     with tempfile.TemporaryDirectory(prefix="find-lr-") as folder:
         cross = CrossValidation(config, _Aside(config.name, Path(folder)), NullTracker())
-        data = cross.images.fold(fold, config.finetune.validation_fraction, config.folds.seed)
+        data = cross.images.part(Part(fold), config.finetune.validation_fraction, config.folds.seed)
         trainer = cross.trainer(data, config, Path(folder))
         num_classes = len(cross.images.classes)
         losses = _losses(trainer, rates := np.geomspace(LOWEST, HIGHEST, num_steps), guessing=math.log(num_classes))
@@ -142,7 +143,7 @@ def _losses(trainer: MemberTrainer, rates: Curve, guessing: float) -> Curve:
     np.random.seed(seed)  # timm's mixup draws from it
     trainer.prepare_layers(trainer.settings.epochs - 1)
     losses: list[float] = []
-    shown = progress(rates, f"fold {trainer.data.fold}, learning rate", unit="step")
+    shown = progress(rates, f"{trainer.data.part.name}, learning rate", unit="step")
     for rate, batch in zip(shown, _endless(trainer), strict=False):
         trainer.schedule.update_groups(float(rate))  # each layer's own part of it
         loss = float(trainer.backward(batch))

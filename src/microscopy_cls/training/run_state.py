@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from microscopy_cls.config import Config
+from microscopy_cls.config import Config, Paths
 from microscopy_cls.config.identity import changes, trained_settings
 from microscopy_cls.errors import DataError
 from microscopy_cls.system.files import read_json, sha256_of_json, write_json
 from microscopy_cls.system.hardware import NumericType
 from microscopy_cls.system.versions import git_commit, software_versions
+from microscopy_cls.training.parts import REFIT
 
 STATE_FILE = "run_state.json"
 KEPT = {"mlflow.json"}  # the tracking run decides by itself whether it goes on
@@ -29,8 +30,8 @@ class RunState:
     Attributes:
         identity: what decides the result: settings, manifest digest, weights digest.
         batch_size, precision, num_threads: in use since the run began; a continued run takes them over.
-        fold_seconds: spent on each finished fold, by all the commands that worked on it.
-        searches: of each finished fold, what its search chose (`Found.summary`).
+        fold_seconds: spent on each finished part, by all the commands that worked on it.
+        searches: of each finished part, what its search chose (`Found.summary`).
     """
 
     identity: dict[str, Any]
@@ -113,13 +114,14 @@ def clear(folder: Path) -> None:
 
 
 def require_finished(folder: Path, config: Config) -> RunState:
-    """The state of a run of this config whose folds are all there.
+    """The state of a run of this config whose folds, repeats and, where it asks for one, refit are all there.
 
     Raises:
-        DataError: there is none, folds are missing, or it was trained with other settings.
+        DataError: there is none, a part is missing, or it was trained with other settings.
     """
     state = load_state(folder)
-    if state is None or not state.finished:
+    tables = [folder / Paths(config.name).oof_of(repeat).name for repeat in range(config.folds.repeats)]
+    if state is None or not state.finished or not all(table.is_file() for table in tables):
         raise DataError(f"{folder}: holds no finished run. Run `microscopy-cls train` with the same config first.")
     wanted = trained_settings(config)
     differing = changes({key: state.identity.get(key) for key in wanted}, wanted)
@@ -127,5 +129,10 @@ def require_finished(folder: Path, config: Config) -> RunState:
         raise DataError(
             f"{folder}: was trained with other settings ({'; '.join(differing)}). Give the same config and --set, or "
             "train again."
+        )
+    if config.evaluate.bundle == "refit" and not REFIT.answers(folder).is_file():
+        raise DataError(
+            f"{folder}: holds no refit on all images, as evaluate.bundle asks for. Run `microscopy-cls train` with the "
+            "same config: the folds are there, so it trains this one alone."
         )
     return state

@@ -22,16 +22,16 @@ class Telling:
     """Of one fold.
 
     Args:
-        fold: its number; `num_folds` and `num_epochs` say how far that is.
+        name: of the training; `place` says how far that is, from 1, of `total`, and `num_epochs` an epoch.
         tracked: the tracker's log of it.
         shown: the bar of all folds, in images.
         aloud: only the main process of several speaks.
     """
 
     def __init__(
-        self, fold: int, num_folds: int, num_epochs: int, tracked: FoldLog, shown: tqdm[Any], *, aloud: bool
+        self, name: str, place: int, total: int, num_epochs: int, tracked: FoldLog, shown: tqdm[Any], *, aloud: bool
     ) -> None:
-        self.name = f"fold {fold} ({fold + 1} of {num_folds})"  # its number, as files and tables have it
+        self.name = f"{name} ({place} of {total})"  # its number, as files and tables have it
         self._num_epochs, self._tracked, self._shown, self._aloud = num_epochs, tracked, shown, aloud
 
     def images(self, num: int) -> None:

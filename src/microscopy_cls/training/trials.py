@@ -58,7 +58,7 @@ class Found:
         return {"values": self.values, "score": self.score, **counts}
 
 
-def best_of(trials: list[Trial], *, highest: bool, fold: int) -> Found:
+def best_of(trials: list[Trial], *, highest: bool, name: str) -> Found:
     """The complete trial with the best score, the first of equals.
 
     Raises:
@@ -67,7 +67,7 @@ def best_of(trials: list[Trial], *, highest: bool, fold: int) -> Found:
     complete = [(trial.score, trial) for trial in trials if trial.score is not None]
     if not complete:
         raise TrainingError(
-            f"fold {fold}: none of the {len(trials)} trials of its search kept a finite loss. Lower the ends of "
+            f"{name}: none of the {len(trials)} trials of its search kept a finite loss. Lower the ends of "
             "search.space, above all of finetune.learning_rate, and train again."
         )
     score, best = (max if highest else min)(complete, key=lambda pair: pair[0])

@@ -36,7 +36,7 @@ def note(
 
 
 def _head(info: BundleInfo, members: Sequence[Member], num_views: int, kind: Format) -> str:
-    folds = ", ".join(f"fold {member.fold}" for member in members)
+    folds = ", ".join(member.name for member in members)
     views = f" Each image is seen in {num_views} mirrored views, inside the graph." if num_views > 1 else ""
     return f"""\
 # {info.name} as `{MODEL_FILE[kind]}`
@@ -55,7 +55,7 @@ def _ports(info: BundleInfo, members: Sequence[Member], num_features: int) -> st
 |---|---|---|---|
 | `image` (input) | uint8 | (n, {side}, {side}, 3) | RGB, 0 to 255, resized as below; n is any number from 1 |
 | `probabilities` | float32 | (n, {num}) | mean of the members' calibrated probabilities, in the order of the classes |
-| `features` | float32 | (n, {num_features}) | pooled features of the member of fold {members[0].fold} |
+| `features` | float32 | (n, {num_features}) | pooled features of the member {members[0].name} |
 
 The classes, counted from 0 (also a line each in `classes.txt`):
 
