@@ -208,7 +208,9 @@ def circumstances(run_state: Mapping[str, Any], manifest_sha256: str) -> list[tu
 
 def searches(run_state: Mapping[str, Any]) -> list[SearchRow]:
     """What each fold's search chose, the folds first; none without a search."""
-    found = sorted((run_state.get("searches") or {}).items(), key=lambda item: (not item[0].isdigit(), len(item[0]), item[0]))
+    found = sorted(
+        (run_state.get("searches") or {}).items(), key=lambda item: (not item[0].isdigit(), len(item[0]), item[0])
+    )
     return [
         SearchRow(fold.replace("-", " "), _settings(one["values"]), one["trials"], _ended(one), finite(one["score"]))
         for fold, one in found
