@@ -40,6 +40,7 @@ from microscopy_cls.training.telling import Telling
 
 MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
 MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
+NUM_AUGMENTED = 1  # views of an image, beside itself, that a training's first head is fitted on; four gave no more
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class CrossValidation:
         cached = CachedImages(paths.prepared, image_ids, augment.preset, seed, strength=augment.strength)
         self.batches = Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
         kept = paths.runs / "features.safetensors"
-        self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator)
+        changed = config.finetune.strategy == "head_then_full" and augment.preset != "none"
+        self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator, NUM_AUGMENTED * changed)
 
     def run(self, only: int | None = None) -> pd.DataFrame | None:
         """Train the folds that are not done, or only one of them.
@@ -157,10 +159,10 @@ class CrossValidation:
         )  # fmt: skip
         return network.to(device).to(memory_format=torch.channels_last)
 
-    def _features(self, rows: Rows) -> NDArray[np.float32]:
-        """Of images as they are, by the network that the folds start from, (n, d)."""
+    def _features(self, rows: Rows, view: int) -> NDArray[np.float32]:
+        """Of images in a view, by the network that the folds start from, (n, d)."""
         batch_size = self.state.batch_size
-        batches = self.batches.plain(rows, batch_size)
+        batches = self.batches.plain(rows, batch_size, view=view)
         shown = progress(batches, "features of the frozen network", -(-len(rows) // batch_size), unit="batch")
         return predict(self._network(0, self.accelerator.device), self.normalise, shown, self.accelerator).features
 
