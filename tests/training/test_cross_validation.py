@@ -353,9 +353,9 @@ def test_a_probe_that_was_stopped_goes_on_with_the_features_that_it_had(
     computed = []
     features, finish = CrossValidation._features, CrossValidation._finish_fold
 
-    def counted(self: CrossValidation, rows: np.ndarray, view: int) -> np.ndarray:
-        computed.append((len(rows), view))
-        return features(self, rows, view)
+    def counted(self: CrossValidation, rows: np.ndarray, num_views: int) -> np.ndarray:
+        computed.append((len(rows), num_views))
+        return features(self, rows, num_views)
 
     def failing(self: CrossValidation, data: FoldData, *rest: Any) -> None:
         if data.fold == 1:
@@ -368,7 +368,7 @@ def test_a_probe_that_was_stopped_goes_on_with_the_features_that_it_had(
         with pytest.raises(KeyboardInterrupt):
             train(settings, paths, restart=True)
     pd.testing.assert_frame_equal(whole, train(settings, paths), check_exact=True)
-    assert computed == [(36, 0)], "once, for the images of all folds"
+    assert computed == [(36, 1)], "once, for the images of all folds"
     assert not (paths.runs / "features.safetensors").exists(), "they are not kept once all folds are done"
 
 
@@ -405,9 +405,9 @@ def test_the_head_that_a_full_training_starts_from_is_fitted_on_augmented_views_
     seen = []
     features = CrossValidation._features
     monkeypatch.setattr(
-        CrossValidation, "_features", lambda self, rows, view: seen.append(view) or features(self, rows, view)
+        CrossValidation, "_features", lambda self, rows, num: seen.append(num) or features(self, rows, num)
     )
-    for preset, expected in (("none", [0]), ("brightfield", [0, 1])):
+    for preset, expected in (("none", [1]), ("brightfield", [2])):
         train(started(preset, strategy="head_then_full", epochs=1), paths)
         assert seen == expected
         seen.clear()

@@ -26,9 +26,10 @@ from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
-from microscopy_cls.system.progress import bar, progress
+from microscopy_cls.system.progress import bar
 from microscopy_cls.tracking import NullTracker, Tracker
 from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
+from microscopy_cls.training.features import view_features
 from microscopy_cls.training.fold_data import FoldData, Images, Rows
 from microscopy_cls.training.frozen import FrozenNetwork
 from microscopy_cls.training.member import MemberTrainer
@@ -159,12 +160,13 @@ class CrossValidation:
         )  # fmt: skip
         return network.to(device).to(memory_format=torch.channels_last)
 
-    def _features(self, rows: Rows, view: int) -> NDArray[np.float32]:
-        """Of images in a view, by the network that the folds start from, (n, d)."""
-        batch_size = self.state.batch_size
-        batches = self.batches.plain(rows, batch_size, view=view)
-        shown = progress(batches, "features of the frozen network", -(-len(rows) // batch_size), unit="batch")
-        return predict(self._network(0, self.accelerator.device), self.normalise, shown, self.accelerator).features
+    def _features(self, rows: Rows, num_views: int) -> NDArray[np.float32]:
+        """Of images in several views, by the network that the folds start from, (num_views, n, d)."""
+        network = self._network(0, self.accelerator.device)
+        size_px, batch_size = self.config.model.image_size_px, self.state.batch_size
+        return view_features(
+            network, self.normalise, self.batches, rows, num_views, size_px, batch_size, self.accelerator
+        )
 
     def _train_fold(self, fold: int, shown: tqdm[Any]) -> None:
         settings, aloud = self.config.finetune, self.accelerator.is_main_process

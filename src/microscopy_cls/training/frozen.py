@@ -32,7 +32,7 @@ class FrozenNetwork:
 
     Args:
         images: the prepared ones.
-        compute: features (n, d) of rows (n,), in a view: 0 as they are, 1, 2, ... augmented.
+        compute: features of rows (n,) in so many views, (views, n, d): first as they are, then augmented.
         path: where features are kept, so that a command that goes on after a kill has the very same.
         num_augmented: views, beside the images as they are, that heads are fitted on.
     """
@@ -59,9 +59,8 @@ class FrozenNetwork:
         """float32 (1 + num_augmented, rows of the manifest, d); 0 in rows that are in no fold."""
         rows = self.images.in_folds
         if self._accelerator.is_main_process and _read(self.path) is None:
-            found = np.stack([self._compute(rows, view) for view in range(self._num_views)])
             with atomic_path(self.path) as temporary:
-                save_file({"features": found}, temporary)
+                save_file({"features": self._compute(rows, self._num_views)}, temporary)
         self._accelerator.wait_for_everyone()
         kept = _read(self.path)
         assert kept is not None, f"{self.path}: was written whole"
