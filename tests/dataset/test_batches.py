@@ -59,6 +59,16 @@ def test_a_plain_pass_keeps_order_and_pixels_and_ends_with_a_smaller_batch(folde
     assert pixels.dtype == np.uint8
 
 
+def test_views_of_a_plain_pass_differ_from_the_pictures_from_each_other_and_from_every_epoch(batches: Batches) -> None:
+    plain, first, second = (stacked(batches.plain(ROWS, 8, view=view))[1] for view in range(3))
+    again = stacked(batches.plain(ROWS[5:9], 2, view=1))[1]
+    rows, epoch = stacked(batches.training(ROWS, 1, 7, SEED))
+    order = np.argsort([row for batch in rows for row in batch])
+    for one, other in ((plain, first), (plain, second), (first, second), (first, epoch[order])):
+        assert not (one == other).all(axis=(1, 2, 3)).any()
+    assert np.array_equal(again, first[5:9]), "and depend on the picture alone"
+
+
 def test_a_plain_pass_over_nothing_is_empty(batches: Batches) -> None:
     assert list(batches.plain(ROWS[:0], 8)) == []
 

@@ -311,8 +311,9 @@ def start(paths: Paths) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
 
 
-def started(**finetune: object) -> Config:
+def started(preset: str = "brightfield", **finetune: object) -> Config:
     values = config(**finetune).model_dump(mode="json")
+    values["augment"]["preset"] = preset
     values["model"]["weights"] = "start.safetensors"
     return Config.model_validate(values)
 
@@ -353,9 +354,9 @@ def test_a_probe_that_was_stopped_goes_on_with_the_features_that_it_had(
     computed = []
     features, finish = CrossValidation._features, CrossValidation._finish_fold
 
-    def counted(self: CrossValidation, rows: np.ndarray) -> np.ndarray:
-        computed.append(len(rows))
-        return features(self, rows)
+    def counted(self: CrossValidation, rows: np.ndarray, num_views: int) -> np.ndarray:
+        computed.append((len(rows), num_views))
+        return features(self, rows, num_views)
 
     def failing(self: CrossValidation, data: FoldData, *rest: Any) -> None:
         if data.part.fold == 1:
@@ -368,7 +369,7 @@ def test_a_probe_that_was_stopped_goes_on_with_the_features_that_it_had(
         with pytest.raises(KeyboardInterrupt):
             train(settings, paths, restart=True)
     pd.testing.assert_frame_equal(whole, train(settings, paths), check_exact=True)
-    assert computed == [36], "once, for the images of all folds"
+    assert computed == [(36, 1)], "once, for the images of all folds"
     assert not (paths.runs / "features.safetensors").exists(), "they are not kept once all folds are done"
 
 
@@ -395,8 +396,22 @@ def test_the_full_training_that_follows_a_head_starts_at_the_probe(
 ) -> None:
     probe = train(started(strategy="probe"), paths)
     still = {"epochs": 1, "validation_fraction": 0, "learning_rate": 1e-12, "min_learning_rate": 0}
-    started_there = train(started(strategy="head_then_full", **still), paths)
+    started_there = train(started("none", strategy="head_then_full", **still), paths)
     np.testing.assert_allclose(started_there["prob_dark"], probe["prob_dark"], atol=1e-3)
+
+
+def test_the_head_that_a_full_training_starts_from_is_fitted_on_augmented_views_where_it_augments(
+    paths: Paths, start: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    features = CrossValidation._features
+    monkeypatch.setattr(
+        CrossValidation, "_features", lambda self, rows, num: seen.append(num) or features(self, rows, num)
+    )
+    for preset, expected in (("none", [1]), ("brightfield", [2])):
+        train(started(preset, strategy="head_then_full", epochs=1), paths)
+        assert seen == expected
+        seen.clear()
 
 
 def test_gradual_training_reaches_a_stage_more_after_each_share_of_epochs(

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from microscopy_cls.config.schema import Finetune, Strategy
 from microscopy_cls.errors import ConfigError
 from microscopy_cls.model import get_model
+from microscopy_cls.training.optim import make_optimizer, make_schedule
 from microscopy_cls.training.stages import hold_statistics, stage_names, train_top
 
 
@@ -69,3 +71,16 @@ def test_held_statistics_stay_while_scales_and_shifts_learn(network: nn.Module) 
 def test_a_network_whose_stages_are_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"strategy gradual: timm does not tell the stages of Linear. Choose full or"):
         stage_names(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize(("strategy", "peak"), [("full", 0.01), ("gradual", 0.01), ("head_then_full", 0.002)])
+def test_a_fitted_head_is_followed_at_a_part_of_the_rate(network: nn.Module, strategy: Strategy, peak: float) -> None:
+    settings = Finetune(strategy=strategy, learning_rate=0.01, fitted_head_rate=0.2, epochs=3)
+    optimizer = make_optimizer(network, settings)
+    schedule = make_schedule(optimizer, settings, 10)
+    rates = []
+    for step in range(30):
+        schedule.step_update(step)
+        rates.append(max(group["lr"] for group in optimizer.param_groups))
+    assert max(rates) == pytest.approx(peak)
+    assert rates[0] == pytest.approx(peak / 100)

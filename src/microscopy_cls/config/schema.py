@@ -174,6 +174,9 @@ class Finetune(Section):
     epochs: int = Field(20, ge=1, description="passes over the training images")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", description="images a step, or auto")
     learning_rate: float = Field(1e-3, gt=0, description="peak of the cosine schedule, at the head")
+    fitted_head_rate: float = Field(
+        0.2, gt=0, le=1, description="head_then_full: factor on learning_rate, so that the fitted head is not unlearned"
+    )
     min_learning_rate: float = Field(1e-6, ge=0, description="end of the cosine schedule")
     warmup_epochs: float = Field(1.0, ge=0, description="linear warm-up")
     layer_decay: float = Field(0.9, gt=0, le=1, description="learning-rate factor from each layer to the one below")
@@ -205,6 +208,11 @@ class Finetune(Section):
         0.15, ge=0, le=0.5, description="part of the training groups that chooses the epoch; 0: the last epoch is taken"
     )
     patience: int = Field(0, ge=0, description="stop after so many epochs without a better validation loss; 0: never")
+
+    @property
+    def peak_rate(self) -> float:
+        """The head's learning rate at the top of the schedule."""
+        return self.learning_rate * (self.fitted_head_rate if self.strategy == "head_then_full" else 1.0)
 
     @model_validator(mode="after")
     def _balances_once(self) -> Finetune:

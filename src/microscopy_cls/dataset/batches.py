@@ -19,7 +19,7 @@ from microscopy_cls.config.schema import Preset
 from microscopy_cls.dataset.augment import Augmenter, item_seed
 from microscopy_cls.dataset.cache import open_pixels
 
-AS_IT_IS = -1  # the epoch that stands for no augmentation
+AS_IT_IS = -1  # the epoch that stands for no augmentation; those below it for views that no epoch shows
 BETWEEN_COPIES = 1_000_000  # epochs; no training has so many, so a copy is augmented as in no epoch of its own
 
 
@@ -117,9 +117,12 @@ class Batches:
         chosen = slice(index, num_batches * batch_size * number, number)
         return self._pass(order[chosen], epochs[chosen], batch_size)
 
-    def plain(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
-        """`rows` in their order, without augmentation; the last batch may be smaller."""
-        return self._pass(rows, np.full(len(rows), AS_IT_IS), batch_size)
+    def plain(self, rows: NDArray[np.int64], batch_size: int, *, view: int = 0) -> Iterator[Batch]:
+        """`rows` in their order; the last batch may be smaller.
+
+        View 0 is without augmentation; 1, 2, ... are augmented, each otherwise and otherwise than in any epoch.
+        """
+        return self._pass(rows, np.full(len(rows), AS_IT_IS - view), batch_size)
 
     def _pass(self, rows: NDArray[np.int64], epochs: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
         items = [Item(int(row), int(epoch)) for row, epoch in zip(rows, epochs, strict=True)]

@@ -67,16 +67,18 @@ def explain(
     """
     from microscopy_cls.model.cam import member_cams
     from microscopy_cls.model.graph import load_graph
+    from microscopy_cls.model.members import member_weights
 
     info, pixels = read_bundle(bundle), open_pixels(prepared)
     predicted = oof[[f"prob_{name}" for name in classes]].to_numpy(np.float64).argmax(1)
     folds = oof["fold"].to_numpy(np.int64)
     members = {member.fold: member for member in info.members}
+    graph = load_graph(bundle, info, info.members[0])
     places, parts = [], []
     try:
         for fold in np.unique(folds):
             inside = np.flatnonzero(folds == fold)
-            graph = load_graph(bundle, info, members[int(fold)])
+            graph.network.load_state_dict(member_weights(bundle, members[int(fold)]))
             parts.append(member_cams(graph, pixels[rows[inside]], predicted[inside]))
             places.append(inside)
     except ExplanationError as error:

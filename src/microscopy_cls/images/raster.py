@@ -32,7 +32,13 @@ def read_image(
     max_pixels: int = 300_000_000,
     channels: tuple[int, ...] | None = None,
 ) -> NDArray[np.uint8]:
-    """Pixels of an image file: uint8 (h, w, 3), RGB. See `decode`."""
+    """Pixels of an image file: uint8 (h, w, 3), RGB. See `decode`.
+
+    >>> import microscopy_cls as mc
+    >>> pixels = mc.read_image(picture)
+    >>> pixels.shape, pixels.dtype.name
+    ((20, 30, 3), 'uint8')
+    """
     return decode(path, intensity=intensity, page=page, max_pixels=max_pixels, channels=channels).pixels
 
 

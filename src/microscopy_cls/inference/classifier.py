@@ -41,6 +41,13 @@ class Classifier:
         Returns:
             A row an image, in order, with the columns of `predictions.csv`; `path` is empty for arrays. A file that
             cannot be read is a failed row without a prediction.
+
+        >>> import microscopy_cls as mc
+        >>> rows = mc.load(bundle).predict([picture, mc.read_image(picture), "nowhere.png"])
+        >>> rows["status"].tolist(), rows["predicted"].isin(["dark", "light"]).tolist()
+        (['ok', 'ok', 'failed'], [True, True, False])
+        >>> bool(rows.loc[0, "prob_dark"] == rows.loc[1, "prob_dark"]), rows.loc[2, "error"]
+        (True, 'does not exist')
         """
         images = _listed(images)
         read = [self._read(image) for image in images]
@@ -55,6 +62,10 @@ class Classifier:
 
         Raises:
             ImageError: a file cannot be read.
+
+        >>> import microscopy_cls as mc
+        >>> mc.load(bundle).extract_features([picture, picture]).shape
+        (2, 96)
         """
         return self._predictor.run_all([self._square(image) for image in _listed(images)]).features
 
@@ -109,6 +120,13 @@ def load(
         BundleError: there is no bundle, or a damaged one.
         ConfigError: no such engine, precision or member.
         TrackingError: the store does not know the address or cannot be reached.
+
+    >>> import microscopy_cls as mc
+    >>> model = mc.load(bundle, engine="torch")  # the folder that `evaluate` wrote
+    >>> model
+    Classifier(tiny: dark, light; test_resnet on torch)
+    >>> len(model.info.members)
+    2
     """
     folder = bundle_folder(model, uri)
     return Classifier(open_predictor([folder], engine=engine, precision=precision, members=members, tta=tta))

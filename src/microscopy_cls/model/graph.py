@@ -11,9 +11,9 @@ from torch import nn
 
 from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.forward import features_and_logits
-from microscopy_cls.model.members import load_member
+from microscopy_cls.model.members import load_member, member_weights
 from microscopy_cls.model.preprocess import Normalise
-from microscopy_cls.model.vino import has_openvino, import_openvino
+from microscopy_cls.model.vino import decoded, has_openvino, import_openvino
 from microscopy_cls.system.files import sha256_of_file
 
 EXAMPLE_BATCH = 2  # an exported graph with one example would be specialised to one
@@ -48,8 +48,8 @@ def exported(graph: nn.Module, size_px: int) -> torch.export.ExportedProgram:
         return torch.export.export(graph, (example,), dynamic_shapes={"pixels": {0: batch}})
 
 
-def to_openvino(graph: torch.export.ExportedProgram, size_px: int) -> Any:
-    """An exported graph as an `openvino.Model` with fp32 weights; input (?, size_px, size_px, 3)."""
+def to_openvino(graph: Any, size_px: int) -> Any:
+    """An exported graph, decoded or not, as an `openvino.Model` with fp32 weights; input (?, size_px, size_px, 3)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # conversion warns of torch's deprecations
         model = import_openvino().convert_model(graph)
@@ -81,10 +81,12 @@ def add_openvino(folder: Path, info: BundleInfo) -> BundleInfo:
         return info
     members, size_px = [], info.preprocessing.size_px
     graph = load_graph(folder, info, info.members[0])
-    program = exported(graph, size_px)  # once: it shares its weights with the graph, which takes each member's in turn
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # decoding warns of torch's deprecations
+        program = decoded(exported(graph, size_px))  # once: it shares its weights with the graph, which takes each's
     for member in info.members:
         path = folder / f"openvino_{member.key}.xml"
-        graph.network.load_state_dict(load_member(folder, info, member).state_dict())
+        graph.network.load_state_dict(member_weights(folder, member))
         model = to_openvino(program, size_px)
         import_openvino().save_model(model, path, compress_to_fp16=False)  # the graph is the member, to the last bit
         digest = sha256_of_file(path.with_suffix(".bin"))

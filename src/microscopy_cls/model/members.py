@@ -25,5 +25,15 @@ def load_member(folder: Path, info: BundleInfo, member: Member) -> nn.Module:
         BundleError: the weights file is missing or differs from the one that was written.
     """
     network = get_model(info.architecture, len(info.classes), "none", **info.architecture_options)
-    network.load_state_dict(load_file(checked(folder, member.file, member.sha256)))
+    network.load_state_dict(member_weights(folder, member))
     return network.eval()
+
+
+def member_weights(folder: Path, member: Member) -> dict[str, torch.Tensor]:
+    """Its tensors by name, on the CPU.
+
+    Raises:
+        BundleError: the weights file is missing or differs from the one that was written.
+    """
+    tensors: dict[str, torch.Tensor] = load_file(checked(folder, member.file, member.sha256))
+    return tensors

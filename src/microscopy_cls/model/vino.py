@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,32 @@ def member_graph(folder: Path, info: BundleInfo, member: Member) -> Any:
 
     size_px = info.preprocessing.size_px
     return to_openvino(exported(load_graph(folder, info, member), size_px), size_px)
+
+
+def decoded(program: Any) -> Any:
+    """A `torch.export.ExportedProgram` as `convert_model` reads it: nine tenths of a conversion, here done once.
+
+    It shares its weights with the program, so it converts anew to whatever they have become.
+    """
+    import_openvino()
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # noqa: TID251  the one entrance
+
+    logging.root.addFilter(_is_news)
+    try:
+        return TorchFXPythonDecoder.from_exported_program(program)
+    finally:
+        logging.root.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """OpenVINO tells, with a traceback, of operations that this torch decomposes by itself."""
+    return "not found in decomp table" not in record.getMessage()
+
+
+def usual_precision(asked: str) -> str:
+    """`fp32` or `bf16`, as a run computes on a CPU whose `runtime.precision` is `asked`."""
+    gains = bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
+    return "bf16" if asked == "bf16" or (asked == "auto" and gains) else "fp32"
 
 
 def numeric_hint(precision: str) -> dict[str, str]:

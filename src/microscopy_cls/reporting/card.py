@@ -60,7 +60,7 @@ def _model(config: Config, inputs: Inputs) -> str:
     batches = f" in batches of {batch}" if batch else ""
     return (
         f"A {config.model.title} was {started} on inputs of {side} × {side} pixels for {counted(tune.epochs, 'epoch')}"
-        f"{STRATEGIES[tune.strategy]}{batches} (AdamW, peak learning rate {tune.learning_rate:g} with cosine decay, "
+        f"{STRATEGIES[tune.strategy]}{batches} (AdamW, peak learning rate {tune.peak_rate:g} with cosine decay, "
         f"weight decay {tune.weight_decay:g}, label smoothing {tune.label_smoothing:g}, {config.augment.preset} "
         f"augmentation at strength {config.augment.strength:g}; seed {config.runtime.seed})."
     )

@@ -26,9 +26,10 @@ from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
-from microscopy_cls.system.progress import bar, progress
+from microscopy_cls.system.progress import bar
 from microscopy_cls.tracking import NullTracker, Tracker
 from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
+from microscopy_cls.training.features import view_features
 from microscopy_cls.training.fold_data import FoldData, Images, Rows, check_divisions
 from microscopy_cls.training.fold_search import FoldSearch, inner_part
 from microscopy_cls.training.frozen import FrozenNetwork
@@ -42,6 +43,7 @@ from microscopy_cls.training.telling import Telling
 
 MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
 MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
+NUM_AUGMENTED = 1  # views of an image, beside itself, that a training's first head is fitted on; four gave no more
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class CrossValidation:
         self.normalise.to(self.accelerator.device)
         self.batches = self._batches(config.augment)
         kept = paths.runs / "features.safetensors"
-        self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator)
+        changed = config.finetune.strategy == "head_then_full" and config.augment.preset != "none"
+        self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator, NUM_AUGMENTED * changed)
 
     def run(self, only: int | None = None) -> pd.DataFrame | None:
         """Train what is not done, or only one fold, of every repeat.
@@ -154,12 +157,13 @@ class CrossValidation:
         cached = CachedImages(self.paths.prepared, image_ids, augment.preset, seed, strength=augment.strength)
         return Batches(cached, self.hardware.num_workers, pin_memory=self.hardware.is_cuda)
 
-    def _features(self, rows: Rows) -> NDArray[np.float32]:
-        """Of images as they are, by the network that the folds start from, (n, d)."""
-        batch_size = self.state.batch_size
-        batches = self.batches.plain(rows, batch_size)
-        shown = progress(batches, "features of the frozen network", -(-len(rows) // batch_size), unit="batch")
-        return predict(self._network(0, self.accelerator.device), self.normalise, shown, self.accelerator).features
+    def _features(self, rows: Rows, num_views: int) -> NDArray[np.float32]:
+        """Of images in several views, by the network that the folds start from, (num_views, n, d)."""
+        network = self._network(0, self.accelerator.device)
+        size_px, batch_size = self.config.model.image_size_px, self.state.batch_size
+        return view_features(
+            network, self.normalise, self.batches, rows, num_views, size_px, batch_size, self.accelerator
+        )
 
     def _train_fold(self, part: Part, place: int, total: int, shown: tqdm[Any]) -> None:
         settings, aloud = self.config.finetune, self.accelerator.is_main_process

@@ -16,7 +16,7 @@ def make_optimizer(model: nn.Module, settings: Finetune) -> torch.optim.Optimize
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model,
         opt="adamw",
-        lr=settings.learning_rate,
+        lr=settings.peak_rate,
         weight_decay=settings.weight_decay,
         fused=True,  # one pass over the weights: a fifth of a small step otherwise goes to their update
         layer_decay=settings.layer_decay if settings.layer_decay < 1 else None,
@@ -33,7 +33,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: Finetune, steps_pe
         t_initial=max(1, num_steps - warmup),
         lr_min=settings.min_learning_rate,
         warmup_t=warmup,
-        warmup_lr_init=settings.learning_rate / 100,
+        warmup_lr_init=settings.peak_rate / 100,
         warmup_prefix=True,
         t_in_epochs=False,
     )
