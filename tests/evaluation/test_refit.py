@@ -23,7 +23,8 @@ def part(which: slice) -> HeldOut:
 @pytest.fixture(scope="module")
 def fitted() -> tuple[HeldOut, Doubt]:
     held_out = part(slice(600))
-    return held_out, fit_doubt(held_out, 0.9, resamples=50, seed=0)
+    looks = np.random.default_rng(2).normal(size=(600, 31))
+    return held_out, fit_doubt(held_out, looks, 0.9, resamples=50, seed=0)
 
 
 def refitted(fitted: tuple[HeldOut, Doubt], asked: list[tuple[int, np.ndarray]] | None = None) -> Doubt:
@@ -41,10 +42,11 @@ def refitted(fitted: tuple[HeldOut, Doubt], asked: list[tuple[int, np.ndarray]] 
 def test_the_refit_is_calibrated_by_all_out_of_fold_answers_and_keeps_the_sets(fitted: tuple[HeldOut, Doubt]) -> None:
     held_out, doubt = fitted
     found = refitted(fitted)
-    assert set(found.calibrated.by_fold) == set(found.known) == {-1}
+    assert set(found.calibrated.by_fold) == set(found.experience) == {-1}
     expected = doubt.calibrated.fit(held_out.logits, held_out.truth)
     assert found.calibrated.by_fold[-1].temperature == expected.temperature == pytest.approx(3.0, rel=0.2)
     assert np.array_equal(found.thresholds, doubt.thresholds)
+    assert found.experience[-1].usual is doubt.experience[0].usual, "looks hang on no network"
     assert np.array_equal(found.novelty, doubt.novelty), "figures are those of the folds' members"
 
 
@@ -57,7 +59,7 @@ def test_members_are_asked_of_images_that_they_were_trained_on_alone(fitted: tup
 
 
 def test_new_images_of_the_same_kind_are_seldom_novel_and_strangers_are(fitted: tuple[HeldOut, Doubt]) -> None:
-    known = refitted(fitted).known[-1]
+    known = refitted(fitted).experience[-1].known
     assert (known.novelty(part(slice(600, None)).features) >= 1).mean() < 0.05
     strangers = np.abs(np.random.default_rng(1).normal(size=(100, 32))).astype(np.float32) * 5
     assert (known.novelty(strangers) >= 1).mean() > 0.9

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from microscopy_cls.config.schema import Finetune
 from microscopy_cls.training.fold_data import FoldData, Images
 from microscopy_cls.training.frozen import FrozenNetwork
+from microscopy_cls.training.parts import Part
 
 NUM, SHIFT = 40, np.array([[0.0, 0.0], [0.0, 8.0]])
 LABELS = np.arange(NUM) % 2
@@ -56,7 +57,7 @@ def test_features_are_computed_once_for_all_folds_and_not_again_by_the_next_comm
     for _ in range(2):
         network = frozen(images, compute, tmp_path)
         for fold in range(4):
-            network.fit(images.fold(fold, 0, 0).train, Finetune(), 0)
+            network.fit(images.part(Part(fold), 0, 0).train, Finetune(), 0)
     assert compute.calls == [(38, 1)]
 
 
@@ -88,7 +89,7 @@ def test_an_images_views_together_count_as_one_image(images: Images, tmp_path: P
 
 def test_a_probe_row_tells_its_inner_folds(images: Images, tmp_path: Path) -> None:
     network = frozen(images, Counted(), tmp_path)
-    data = FoldData(3, ROWS[:30], ROWS[:0], ROWS[30:38])
+    data = FoldData(Part(3), ROWS[:30], ROWS[:0], ROWS[30:38])
     row = network.row(data, network.fit(data.train, Finetune(), 0))
     assert row["fold"] == 3
     assert row["val_accuracy"] == 1
