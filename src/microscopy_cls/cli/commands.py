@@ -73,7 +73,7 @@ def train(
 ) -> None:
     """Fine-tune every fold of every repeat, and refit; picks up where it stopped."""
     settings, paths = _load(config, overrides)
-    if fold is not None and fold >= (num := _num_folds(settings, paths)):
+    if fold is not None and fold >= (num := num_folds_of(settings, paths)):
         raise typer.BadParameter(f"{fold}: folds are 0 to {num - 1}", param_hint="--fold")
     from microscopy_cls.training.cross_validation import CrossValidation
 
@@ -181,7 +181,7 @@ def _load(config: Path, overrides: list[str] | None) -> tuple[Config, Paths]:
     return settings, Paths(settings.name)
 
 
-def _num_folds(settings: Config, paths: Paths) -> int:
+def num_folds_of(settings: Config, paths: Paths) -> int:
     """As configured; one a group is known from the manifest alone."""
     from microscopy_cls.dataset.manifest import num_folds, read_manifest
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
 
+from microscopy_cls.cli.commands import num_folds_of
 from microscopy_cls.cli.main import ConfigPath, Overrides, command
 from microscopy_cls.cli.text import wrapped
 from microscopy_cls.config import Paths, load_config
@@ -20,16 +22,21 @@ def find_lr(
 ) -> None:
     """Find a learning rate: a short training at growing rates, of which only the curve is kept."""
     settings = load_config(config, overrides or [])
-    if fold >= settings.folds.num:
-        raise typer.BadParameter(f"{fold}: folds are 0 to {settings.folds.num - 1}", param_hint="--fold")
+    paths = Paths(settings.name)
+    if fold >= (num := num_folds_of(settings, paths)):
+        raise typer.BadParameter(f"{fold}: folds are 0 to {num - 1}", param_hint="--fold")
     from microscopy_cls.reporting.learning_rate import write_range_test
     from microscopy_cls.training.range_test import find_learning_rate
 
     found = find_learning_rate(settings, fold, steps)
-    table, picture = write_range_test(found, Paths(settings.name).reports)
+    table, picture = write_range_test(found, paths.reports)
     rate = f"{found.suggestion:.2g}"
     turned = "beyond that the loss rose for good" if found.rose else "even there, at the fastest, it had not risen"
     for line in wrapped(f"learning rate {rate}: a tenth of {found.turn:.2g}, {turned}", "", ""):
         typer.echo(line)
-    typer.echo(f"use it: microscopy-cls train -c {config} --set finetune.learning_rate={rate}")
+    given = [
+        part for one in overrides or [] if not one.startswith("finetune.learning_rate=") for part in ("--set", one)
+    ]
+    again = ["microscopy-cls", "train", "-c", str(config), *given, "--set", f"finetune.learning_rate={rate}"]
+    typer.echo(f"use it: {shlex.join(again)}")
     typer.echo(f"curve: {picture}\ntable: {table}")

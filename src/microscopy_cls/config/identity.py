@@ -17,6 +17,8 @@ def trained_settings(config: Config) -> dict[str, Any]:
         include={"folds", "model", "finetune", "augment", "search"},
         exclude={"folds": {"repeats"}},
     )
+    if not config.search.trials:
+        values["search"] = {}  # a space that is noted for later decides nothing
     return {**values, "runtime": {"seed": config.runtime.seed, "precision": config.runtime.precision}}
 
 

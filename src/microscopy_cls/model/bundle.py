@@ -20,7 +20,6 @@ from microscopy_cls.errors import BundleError
 from microscopy_cls.model.doubt import Experience, Known, Scaling, Usual
 from microscopy_cls.system.files import atomic_folder, sha256_of_file, write_text
 
-FORMAT_VERSION = 1
 CALIBRATION_INPUTS = "calibration_inputs.safetensors"
 NOVELTY = "novelty.safetensors"
 WITHOUT_FOLD = -1  # of a member that was trained on all images

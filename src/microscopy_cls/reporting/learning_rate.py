@@ -31,7 +31,7 @@ def _drawn(found: RangeTest) -> Figure:
         axes.plot(table["learning_rate"], table["smoothed_loss"], color=BLUE, linewidth=2, label="smoothed")
         if found.rose:
             axes.axvline(found.turn, color=GREY, linestyle=":", label=f"rises for good beyond {found.turn:.2g}")
-        axes.axvline(found.suggestion, color=ORANGE, linestyle="--", label=f"suggested: {found.suggestion:.2g}")
+        axes.axvline(found.turn / 10, color=ORANGE, linestyle="--", label=f"suggested: {found.suggestion:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
         smoothed = table["smoothed_loss"]
         low, high = min(smoothed.min(), table["loss"].min()), max(smoothed.iloc[:10].max(), 1.5 * smoothed.min())

@@ -12,7 +12,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ class RangeTest:
     Attributes:
         table: `step, learning_rate, loss, smoothed_loss`, a row a step that was done.
         turn: the rate beyond which the loss rose for good.
-        suggestion: a tenth of that, for `finetune.learning_rate`: the rate at the head, the peak of the schedule.
+        suggestion: for `finetune.learning_rate`: a tenth of that at the peak of the schedule, at the head.
         rose: whether it did rise; otherwise `turn` is only the fastest rate that was tried.
         fold: whose training images it saw.
     """
@@ -95,7 +95,8 @@ def find_learning_rate(config: Config, fold: int = 0, num_steps: int = 100) -> R
         trainer = cross.trainer(data, config, Path(folder))
         num_classes = len(cross.images.classes)
         losses = _losses(trainer, rates := np.geomspace(LOWEST, HIGHEST, num_steps), guessing=math.log(num_classes))
-    return judged(rates[: len(losses)], losses, fold)
+    found = judged(rates[: len(losses)], losses, fold)
+    return replace(found, suggestion=found.suggestion * config.finetune.learning_rate / config.finetune.peak_rate)
 
 
 def judged(rates: Curve, losses: Curve, fold: int) -> RangeTest:
