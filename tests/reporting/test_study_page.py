@@ -31,7 +31,8 @@ def results(*variants: dict[str, Any], **claim: Any) -> dict[str, Any]:
         "claim": {"sentence": "It is.", "better": "b", "than": ["a"], "verdict": "open", "headline": "Cannot be told.",
                   "sentences": ["No evidence of a difference."], "half_width": 0.03} | claim,
         "num_images": 1200, "num_groups": 1, "num_folds": 3, "num_repeats": 1, "num_classes": 4,
-        "majority_accuracy": 0.3, "image_size_px": 64, "variants": list(variants), "cautions": ["One training stands behind each."],
+        "majority_accuracy": 0.3, "image_size_px": 64, "variants": list(variants),
+        "cautions": ["One training stands behind each."],
     }  # fmt: skip
 
 
