@@ -169,6 +169,39 @@ def test_a_space_that_cannot_be_searched_is_refused_by_key(file: Path, text: str
     assert message in told
 
 
+LONGER = "finetune.epochs: {low: 2, high: 5}"
+STRONGER = (
+    "augment.strength: {low: 0, high: 1}, finetune.mixup: {low: 0, high: 1}, augment.preset: {choices: [none, ct]}"
+)
+
+
+def test_a_refit_needs_folds_whose_schedules_are_of_one_length(file: Path) -> None:
+    refit = "\nevaluate: {bundle: refit}"
+    with pytest.raises(ConfigError) as raised:
+        load_text(file, space(LONGER) + refit)
+    assert str(raised.value) == (
+        f"{file}: evaluate: bundle refit trains as long as the folds' median best epoch, which says nothing where "
+        "their schedules differ in length: take finetune.epochs out of search.space, or set evaluate.bundle to folds"
+    )
+    load_text(file, space(LONGER))
+    load_text(file, space("finetune.mixup: {low: 0, high: 1}") + refit)
+    load_text(file, space(LONGER).replace("3", "0") + refit)
+
+
+def test_a_head_that_is_fitted_once_goes_with_one_augmentation(file: Path) -> None:
+    strategy = "\nfinetune: {strategy: head_then_full}"
+    with pytest.raises(ConfigError) as raised:
+        load_text(file, space(STRONGER) + strategy)
+    assert str(raised.value) == (
+        f"{file}: search: space augment.strength, augment.preset: cannot be searched with finetune.strategy "
+        "head_then_full, whose head is fitted under the configured augmentation: leave it out, or choose strategy full "
+        "or gradual"
+    )
+    load_text(file, space(STRONGER) + strategy.replace("head_then_full", "gradual"))
+    load_text(file, space("finetune.mixup: {low: 0, high: 1}") + strategy)
+    load_text(file, space(STRONGER).replace("3", "0") + strategy)
+
+
 def test_keys_that_refuse_each_other_alone_may_be_right_together(file: Path) -> None:
     load_text(file, space("finetune.loss: {choices: [cross_entropy, focal]}") + "\nfinetune: {label_smoothing: 0}")
     load_text(file, space("finetune.focal_gamma: {low: 1, high: 3}") + "\nfinetune: {loss: focal, label_smoothing: 0}")

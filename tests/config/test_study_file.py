@@ -97,6 +97,12 @@ def test_an_override_that_makes_variants_equal_is_told(write: Write) -> None:
     assert "slim and wide are trained alike" in refusal(write(), *overrides)
 
 
+def test_no_variant_is_refitted_whatever_the_config_or_the_caller_asks_for(write: Write) -> None:
+    file = write(set=STUDY["set"] | {"evaluate.bundle": "refit"})
+    configs = variant_configs(load_study(file), file.with_name("cells.yaml"), ["evaluate.bundle=refit"])
+    assert {config.evaluate.bundle for config in configs.values()} == {"folds"}
+
+
 def test_files_that_are_no_study_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent.yaml: there is no such file. configs/studies/ has some."):
         load_study(tmp_path / "absent.yaml")

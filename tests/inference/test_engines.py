@@ -19,6 +19,7 @@ from microscopy_cls.inference.engines.on_torch import TorchEngine
 from microscopy_cls.inference.predictor import Predictor, choose_members, open_predictor
 from microscopy_cls.inference.views import mirrors_of
 from microscopy_cls.model.bundle import read_bundle
+from microscopy_cls.model.int8 import int8_graphs
 
 # Largest difference of a probability from torch in fp32: sums in another order, or products rounded to bf16.
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.03}
@@ -98,6 +99,21 @@ def test_int8_is_made_once_and_kept_only_where_it_agrees(
     record.write_text(json.dumps(json.loads(record.read_text()) | {"agreement": 0.75}))
     with pytest.raises(BundleError, match=r"agree with fp32 on 75.0% of 40 images held out, and at least 80.0%"):
         open_predictor([folder], engine="openvino", precision="int8")
+
+
+def test_int8_of_a_refit_is_said_to_be_tried_on_what_it_was_trained_on(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", 1)
+    info = read_bundle(folder)
+    refit = info.model_copy(update={"members": (info.members[0].model_copy(update={"fold": -1}),)})
+    record = {"agreement": 0.9, "num_images": 40, "files": {}, "members": [refit.members[0].sha256]}
+    (folder / "int8").mkdir()
+    (folder / "int8" / "int8.json").write_text(json.dumps(record))
+    with pytest.raises(
+        BundleError, match=r"agree with fp32 on 90.0% of 40 images that it was trained on, and at least"
+    ):
+        int8_graphs(folder, refit, refit.members)
+    with pytest.raises(BundleError, match=r"on 90.0% of 40 images held out, and at least"):
+        int8_graphs(folder, info, info.members)
 
 
 def test_a_damaged_graph_is_refused(tmp_path: Path) -> None:

@@ -65,18 +65,44 @@ def test_a_refit_is_told_in_the_verdict_the_remarks_and_the_card(strategy: str) 
     shown = report(paths, settings).shown
     assert "A model trained as this one, on the other folds, names 80.0 %" in shown
     caveat = (
-        "Figures of the very model that classifies: it was refitted on all images and never tested. They are those of "
-        "the folds’ members, trained in the same way on fewer images."
+        "Figures of the very model that classifies: it was refitted on all images of the folds and never tested. They "
+        "are those of the folds’ members, trained in the same way on fewer images."
     )
     assert shown.count(caveat) == 2, "in the verdict and on the card"
+    assert "but nothing here tested it" in shown
     assert "one network, refitted on all 24 images after the folds" in shown
     assert "The 3 members that were tested lie in data/runs/tiny/tested" in shown
     assert ("for 7 epochs, the median of the folds, after the folds" in shown) == (strategy == "full")
     assert "The model names" not in shown
 
 
-def test_an_external_test_is_the_one_test_that_a_refit_has() -> None:
-    paths = write_complete(experiment())
+@pytest.mark.parametrize(
+    ("missing", "tests"),
+    [
+        ((), "a test split of the same data and an external test set"),
+        (("test_split",), "an external test set"),
+        (("external_test",), "a test split of the same data"),
+    ],
+)
+def test_what_tested_a_refit_is_named_and_nothing_else(missing: tuple[str, ...], tests: str) -> None:
+    paths = write_complete(experiment(), **dict.fromkeys(missing))
     shown = report(with_metrics(paths, refit=REFIT), config(evaluate={"bundle": "refit"})).shown
-    assert "refitted on all images and never tested but by the external test" in shown
-    assert "In cross-validation one model answers, here the refit on all images, which" in shown
+    assert f"refitted on all images of the folds and never tested but on {tests}. The others are those of the" in shown
+    assert f"a little better than the figures, but only {tests} tested it." in shown
+    assert "nothing here tested it" not in shown
+    one = tests.split(" and ", maxsplit=1)[0]
+    assert f"On {one} the refit names" in shown
+    assert "one model, trained on all images of the folds, had an accuracy of" in shown
+    assert "the mean of all" not in shown
+
+
+def test_what_classifies_is_named_beside_the_prediction_sets_and_the_tests() -> None:
+    paths = write_complete(experiment())
+    assert (
+        "for the mean of several models, which classification gives unless told otherwise, nothing"
+        in report(paths).shown
+    )
+    shown = report(with_metrics(paths, refit=REFIT), config(evaluate={"bundle": "refit"})).shown
+    assert "for the refit, which classifies, and was trained on all of them, nothing is promised" in shown
+    assert "several models" not in shown
+    assert "In cross-validation one model answers, here the refit on all folds, which" in shown

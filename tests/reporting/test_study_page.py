@@ -30,8 +30,9 @@ def results(*variants: dict[str, Any], **claim: Any) -> dict[str, Any]:
         "name": "width", "config": "cells", "question": "Is it better?", "source": "A & B, <i>2017</i>",
         "claim": {"sentence": "It is.", "better": "b", "than": ["a"], "verdict": "open", "headline": "Cannot be told.",
                   "sentences": ["No evidence of a difference."], "half_width": 0.03} | claim,
-        "num_images": 1200, "num_groups": 1, "num_folds": 3, "num_classes": 4, "majority_accuracy": 0.3,
-        "image_size_px": 64, "variants": list(variants), "cautions": ["One training stands behind each."],
+        "num_images": 1200, "num_groups": 1, "num_folds": 3, "num_repeats": 1, "num_classes": 4,
+        "majority_accuracy": 0.3, "image_size_px": 64, "variants": list(variants),
+        "cautions": ["One training stands behind each."],
     }  # fmt: skip
 
 
@@ -47,6 +48,15 @@ def test_the_page_tells_question_source_claim_verdict_and_every_figure() -> None
         "3.2", "One training stands behind each.", "model.layers: [1, 2, 1, 1]", "gives 30.0 %",
     ):  # fmt: skip
         assert text in shown, text
+
+
+def test_further_divisions_are_told_to_take_no_part() -> None:
+    told_once = results(variant("a", 10), variant("b", 11, gain=0.0))
+    assert "divided" not in Page(render(told_once)).shown
+    assert (
+        "The images were divided into folds 3 times. Figures, differences, core-minutes and the verdict are of the "
+        "first division." in Page(render(told_once | {"num_repeats": 3})).shown
+    )
 
 
 def test_names_of_any_kind_are_escaped_and_cut_in_figures() -> None:

@@ -36,7 +36,7 @@ SPACE: dict[str, Any] = {
 }
 
 
-def config(search: dict[str, Any] | None = None, **finetune: Any) -> Config:
+def config(search: dict[str, Any] | None = None, bundle: str = "folds", **finetune: Any) -> Config:
     settings = {"epochs": 1, "batch_size": 4, "validation_fraction": 0, "learning_rate": 1e-3} | finetune
     return Config.model_validate(
         {
@@ -46,6 +46,7 @@ def config(search: dict[str, Any] | None = None, **finetune: Any) -> Config:
             "model": {"name": "test_resnet", "weights": "none", "image_size_px": 32},
             "finetune": settings,
             "search": {"trials": 3, "validation_fraction": 0.34, "space": SPACE} | (search or {}),
+            "evaluate": {"bundle": bundle},
             "tracking": {"mlflow": False},
             "runtime": {"device": "cpu", "precision": "fp32"},
         }
@@ -178,6 +179,18 @@ def test_finished_trials_are_not_done_again(paths: Paths, monkeypatch: pytest.Mo
     train(config({"trials": 1}), paths, 0)
 
 
+def test_the_search_of_a_refit_has_a_seed_of_its_own(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def spied(*arguments: Any) -> Trial:
+        seeds.append(arguments[3])
+        return next_trial(*arguments)
+
+    monkeypatch.setattr(fold_search_module, "next_trial", spied)
+    train(config({"trials": 1}, bundle="refit"), paths)
+    assert seeds == [0, 1, 2]
+
+
 def test_a_damaged_file_of_trials_starts_the_search_over(paths: Paths, caplog: pytest.LogCaptureFixture) -> None:
     save_trials(paths.runs / "fold_0", [done({"finetune.learning_rate": 0.01}, 1.0)])
     assert len(load_trials(paths.runs / "fold_0")) == 1
@@ -197,7 +210,8 @@ def test_another_space_is_another_run(paths: Paths, caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("strategy", ["head_then_full", "gradual"])
 def test_a_search_goes_with_the_strategies_that_have_epochs(paths: Paths, strategy: str) -> None:
-    train(config({"trials": 1}, strategy=strategy), paths, 0)
+    space = {key: values for key, values in SPACE.items() if not key.startswith("augment.")}
+    train(config({"trials": 1, "space": space}, strategy=strategy), paths, 0)
     assert len(kept(paths)["trials"]) == 1
 
 

@@ -311,6 +311,17 @@ class Config(Section):
         sections: Sections = {name: info.data[name] for name in ("model", "finetune", "augment") if name in info.data}
         return fitted(search, sections) if len(sections) == 3 else search  # else they have faults of their own
 
+    @field_validator("evaluate")
+    @classmethod
+    def _refits_one_schedule(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        search: Search = info.data.get("search", Search())
+        if evaluate.bundle == "refit" and search.trials and "finetune.epochs" in search.space:
+            raise ValueError(
+                "bundle refit trains as long as the folds' median best epoch, which says nothing where their schedules "
+                "differ in length: take finetune.epochs out of search.space, or set evaluate.bundle to folds"
+            )
+        return evaluate
+
     @property
     def trained(self) -> Sections:
         """The sections whose keys may be searched, by name."""

@@ -107,6 +107,7 @@ def fitted(search: Search, sections: Sections) -> Search:
         raise ValueError(
             "finetune.strategy probe chooses its penalty inside each fold by itself: set search.trials to 0"
         )
+    _check_head(search, sections)
     space = {key: _typed(key, dimension, sections) for key, dimension in search.space.items()}
     _check_combinations(space, sections)
     return search.model_copy(update={"space": space})
@@ -149,6 +150,16 @@ def _typed(key: str, dimension: Dimension, sections: Sections) -> Dimension:
     if isinstance(ends[0], bool | str):
         raise ValueError(f"space {key}: takes no range, give choices")
     return dimension.model_copy(update={"low": ends[0], "high": ends[1]})
+
+
+def _check_head(search: Search, sections: Sections) -> None:
+    """The head is fitted once, on views of the run's own augmentation, and not anew for each trial's."""
+    changing = [key for key in search.space if key.startswith("augment.")]
+    if search.trials and changing and getattr(sections["finetune"], "strategy", "") == "head_then_full":
+        raise ValueError(
+            f"space {', '.join(changing)}: cannot be searched with finetune.strategy head_then_full, whose head is "
+            "fitted under the configured augmentation: leave it out, or choose strategy full or gradual"
+        )
 
 
 def _check_key(key: str, sections: Sections) -> None:

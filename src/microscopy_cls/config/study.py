@@ -15,6 +15,8 @@ from microscopy_cls.config.schema import Config
 from microscopy_cls.config.section import Section
 from microscopy_cls.errors import ConfigError
 
+NO_REFIT = "evaluate.bundle=folds"  # a study compares what was tested, and keeps no model
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # becomes a part of folders' names
 
 
@@ -95,12 +97,12 @@ def study_config(study: Study, config: Path, overrides: Sequence[str] = ()) -> C
 
     Args:
         config: YAML file of the data set.
-        overrides: `section.key=value`; these win over the study.
+        overrides: `section.key=value`; these win over the study. None asks for a refit.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    loaded = load_config(config, [*_as_overrides(study.set), *overrides])
+    loaded = load_config(config, [*_as_overrides(study.set), *overrides, NO_REFIT])
     return loaded.model_copy(update={"name": f"{loaded.name}-{study.name}"})
 
 
@@ -115,7 +117,7 @@ def variant_configs(study: Study, config: Path, overrides: Sequence[str] = ()) -
     shared = study_config(study, config, overrides)
     found: dict[str, Config] = {}
     for variant in study.variants:
-        loaded = load_config(config, [*_as_overrides({**study.set, **variant.set}), *overrides])
+        loaded = load_config(config, [*_as_overrides({**study.set, **variant.set}), *overrides, NO_REFIT])
         found[variant.name] = loaded.model_copy(update={"name": f"{shared.name}-{variant.name}"})
     _check_comparable(study, shared, found)
     return found

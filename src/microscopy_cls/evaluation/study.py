@@ -35,7 +35,8 @@ def study_results(study: Study, name: str, configs: Mapping[str, Config]) -> Jso
     Returns:
         `name, config, question, source`; `claim`: `sentence, better, than, verdict` (holds, fails or open), `headline`
         and `sentences` that tell it, and `half_width` of the widest interval behind it; `num_images, num_groups,
-        num_folds, num_classes, majority_accuracy, image_size_px`; `variants`, each with `name, run, set, params,
+        num_folds, num_repeats` (divisions into folds; all else is of the first), `num_classes, majority_accuracy,
+        image_size_px`; `variants`, each with `name, run, set, params,
         gflops, gmacs, core_minutes`, `accuracy` and `f1_macro` (`value, ci_low, ci_high`), and `difference` of both to
         the first variant (None for itself); `cautions`, a list of sentences. Shares are from 0 to 1, intervals of 95 %.
 
@@ -52,7 +53,7 @@ def study_results(study: Study, name: str, configs: Mapping[str, Config]) -> Jso
             "name": variant.name,
             "run": runs[variant.name].name,
             "set": variant.set,
-            **_cost(configs[variant.name], len(runs[variant.name].classes)),
+            **_cost(configs[variant.name], runs[variant.name]),
             **_figures(runs[variant.name]),
             "difference": _differences(against[variant.name]),
         }
@@ -80,16 +81,17 @@ def _figures(run: FinishedRun) -> Json:
     return figures(values, groups, resamples=RESAMPLES, shares=dict.fromkeys(MEASURES, len(np.unique(groups))))
 
 
-def _cost(config: Config, num_classes: int) -> Json:
-    """Parameters and operations with a classifier for these classes, and what the training took."""
+def _cost(config: Config, run: FinishedRun) -> Json:
+    """Parameters and operations with a classifier for these classes, and what training on the first division took."""
     model = config.model
-    cost = cost_of(model.name, model.image_size_px, num_classes=num_classes, **model.shape)
+    cost = cost_of(model.name, model.image_size_px, num_classes=len(run.classes), **model.shape)
     state = read_json(Paths(config.name).runs / "run_state.json")
+    seconds = sum(state["fold_seconds"][str(fold)] for fold in np.unique(run.folds))
     return {
         "params": cost.num_params,
         "gflops": None if cost.num_flops is None else round(cost.num_flops / 1e9, 6),
         "gmacs": None if cost.num_macs is None else round(cost.num_macs / 1e9, 6),
-        "core_minutes": round(sum(state["fold_seconds"].values()) * state["num_threads"] / 60, 2),
+        "core_minutes": round(seconds * state["num_threads"] / 60, 2),
     }
 
 
@@ -98,6 +100,7 @@ def _images(run: FinishedRun) -> Json:
         "num_images": len(run.images),
         "num_groups": int(run.images["split_group"].nunique()),
         "num_folds": len(np.unique(run.folds)),
+        "num_repeats": len(run.divisions),
         "num_classes": len(run.classes),
         "majority_accuracy": round(float(run.images["label"].value_counts(normalize=True).max()), 6),
     }

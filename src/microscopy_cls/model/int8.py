@@ -25,11 +25,11 @@ from safetensors.numpy import load_file
 
 from microscopy_cls.errors import BundleError, MissingDependencyError
 from microscopy_cls.model.answers import BATCH_SIZE, graph_answers
-from microscopy_cls.model.bundle import CALIBRATION_INPUTS, BundleInfo, Member
+from microscopy_cls.model.bundle import CALIBRATION_INPUTS, WITHOUT_FOLD, BundleInfo, Member
 from microscopy_cls.model.vino import import_openvino, member_graph
 from microscopy_cls.system.files import atomic_folder, read_json, sha256_of_file, write_json
 
-MIN_AGREEMENT = 0.995  # of the likeliest class with fp32's, on images that the member never saw
+MIN_AGREEMENT = 0.995  # of the likeliest class with fp32's, on images that the member never saw; a refit saw them all
 RECORD = "int8.json"
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,15 @@ def int8_graphs(folder: Path, info: BundleInfo, members: Sequence[Member]) -> li
     if record["agreement"] < MIN_AGREEMENT:
         raise BundleError(
             f"{folder}: in int8 its answers agree with fp32 on {record['agreement']:.1%} of {record['num_images']} "
-            f"images held out, and at least {MIN_AGREEMENT:.1%} are wanted. Use --precision bf16 or fp32."
+            f"{_images_of(info)}, and at least {MIN_AGREEMENT:.1%} are wanted. Use --precision bf16 or fp32."
         )
     return [kept / f"int8_{member.key}.xml" for member in members]
+
+
+def _images_of(info: BundleInfo) -> str:
+    """What int8 is tried on: a refit has no image that it was not trained on."""
+    is_refit = any(member.fold == WITHOUT_FOLD for member in info.members)
+    return "images that it was trained on" if is_refit else "images held out"
 
 
 def _read(kept: Path, info: BundleInfo) -> Json | None:
@@ -71,20 +77,20 @@ def _read(kept: Path, info: BundleInfo) -> Json | None:
 
 
 def _make(folder: Path, info: BundleInfo, target: Path) -> Json:
-    """Quantise every member into `target` and see how often each agrees with fp32 on its own held-out images."""
+    """Quantise every member into `target` and see how often each agrees with fp32 on the images of its own fold."""
     inputs = load_file(folder / CALIBRATION_INPUTS)
     pixels, folds = inputs["pixels"], inputs.get("folds")
     openvino, num_same, num_images = import_openvino(), 0, 0
     for member in info.members:
         log.info("making %s of %s int8", member.name, info.name)
         graph = member_graph(folder, info, member)
-        held_out = pixels if folds is None else pixels[folds == member.fold]
-        expected = _classes(graph, held_out, "fp32")
+        own = pixels if folds is None else pixels[folds == member.fold]
+        expected = _classes(graph, own, "fp32")
         quantised = _quantise(graph, pixels)
         path = target / f"int8_{member.key}.xml"
         openvino.save_model(quantised, path, compress_to_fp16=False)
-        num_same += int((_classes(quantised, held_out, "int8") == expected).sum())
-        num_images += len(held_out)
+        num_same += int((_classes(quantised, own, "int8") == expected).sum())
+        num_images += len(own)
     files = {path.name: sha256_of_file(path) for path in sorted(target.iterdir())}
     record = {
         "agreement": num_same / max(1, num_images), "num_images": num_images, "files": files,

@@ -146,8 +146,11 @@ def _trust(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _outside(metrics: Mapping[str, Any]) -> list[str]:
+    model = "the mean of all models"
+    if metrics.get("refit"):
+        model = "one model, trained on all images of the folds,"
     return [
-        f"On {test.named} ({test.size}) the mean of all models had an accuracy of {test.accuracy.outside.full}."
+        f"On {test.named} ({test.size}) {model} had an accuracy of {test.accuracy.outside.full}."
         for test in outside_tests(metrics)
     ]
 

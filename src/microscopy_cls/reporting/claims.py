@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microscopy_cls.config import Config
+from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import PERCENT, Estimate, count, counted, finite, named, shown
 from microscopy_cls.reporting.repeats import num_repeats
@@ -147,9 +148,11 @@ def _refit(config: Config, inputs: Inputs) -> Claim | None:
     how = f"for {counted(int(inputs.metrics['refit']['num_epochs']), 'epoch')}, the median of the folds, "
     if config.finetune.strategy == "probe":
         how = ""
+    tests = " and ".join(test.named for test in outside_tests(inputs.metrics))
+    tested = f"only {tests} tested it" if tests else "nothing here tested it"
     text = (
-        f"The model that classifies was trained on all images {how}after the folds. More images usually make it a "
-        "little better than the figures, but nothing here tested it. Its calibration and the thresholds of its "
+        f"The model that classifies was trained on all images of the folds {how}after the folds. More images usually "
+        f"make it a little better than the figures, but {tested}. Its calibration and the thresholds of its "
         "prediction sets are those of all out-of-fold answers, and that of its novelty was found on the folds’ members."
     )
     return Claim("A refit.", text)

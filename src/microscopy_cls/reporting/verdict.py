@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from microscopy_cls.reporting.external import outside_tests
+from microscopy_cls.reporting.external import OutsideTest, outside_tests
 from microscopy_cls.reporting.inputs import Inputs
 from microscopy_cls.reporting.numbers import Estimate, counted, named
 from microscopy_cls.reporting.tables import ClassRow
@@ -114,24 +114,26 @@ def _summary(lights: Sequence[Light]) -> str:
     return " ".join([f"{num_passed} of {len(lights)} checks passed.", *others]) if others else "All checks passed."
 
 
-def untested(external: bool) -> str:
-    """What a reader must know of a refit."""
-    but = " but by the external test" if external else ""
+def untested(tests: Sequence[OutsideTest]) -> str:
+    """What a reader must know of a refit, which only tests outside the cross-validation can try."""
+    but, those = "", "They are those"
+    if tests:
+        but, those = f" but on {' and '.join(test.named for test in tests)}", "The others are those"
     return (
-        f"Figures of the very model that classifies: it was refitted on all images and never tested{but}. They are "
-        "those of the folds’ members, trained in the same way on fewer images."
+        f"Figures of the very model that classifies: it was refitted on all images of the folds and never tested{but}. "
+        f"{those} of the folds’ members, trained in the same way on fewer images."
     )
 
 
 def _may(inputs: Inputs, compared: str | None) -> list[str]:
     accuracy = Estimate.read(inputs.metrics.get("accuracy"), "percent")
     new = "of groups (patients, slides, days) it has never seen" if inputs.grouped else "it has never seen"
-    model = (
-        "A model trained as this one, on the other folds, names" if inputs.metrics.get("refit") else "The model names"
-    )
-    claims = [f"{model} {accuracy.full} of the images {new} correctly, if they were made and labelled as these."]
+    model, outside = "The model", "it"
+    if inputs.metrics.get("refit"):
+        model, outside = "A model trained as this one, on the other folds,", "the refit"
+    claims = [f"{model} names {accuracy.full} of the images {new} correctly, if they were made and labelled as these."]
     tests = outside_tests(inputs.metrics)
-    claims += [f"On {test.named} it names {test.accuracy.outside.full} correctly." for test in tests]
+    claims += [f"On {test.named} {outside} names {test.accuracy.outside.full} correctly." for test in tests]
     return [*claims, compared] if compared else claims
 
 
@@ -144,7 +146,7 @@ def _may_not(inputs: Inputs, lights: Sequence[Light]) -> list[str]:
     if not inputs.grouped:
         denied.append("Anything about new specimens, slides or patients; no groups were declared.")
     if inputs.metrics.get("refit"):
-        denied.append(untested(bool(outside_tests(inputs.metrics))))
+        denied.append(untested(outside_tests(inputs.metrics)))
     why = "no external set was tested"
     if inputs.metrics.get("test_split"):
         why = "the test split is of the same source"

@@ -212,7 +212,8 @@ class CrossValidation:
         num_epochs = epochs_of_refit(self.paths.runs, self.images.num_folds) if part.is_refit else None
         if config.search.trials:
             data = inner_part(self.images, config, part)
-            found = FoldSearch(config, data, self.trainer, folder, self.accelerator, telling).run()
+            seed = config.runtime.seed + self.images.number_of(part)
+            found = FoldSearch(config, data, self.trainer, folder, self.accelerator, telling, seed).run()
             config, started = config.with_values(found.values), time.perf_counter() - found.seconds
             self.state = replace(self.state, searches=self.state.searches | {str(part.run): found.summary})
         fraction = 0 if part.is_refit else config.finetune.validation_fraction

@@ -45,6 +45,7 @@ class FoldSearch:
         data: as `inner_part` gave it; its test rows take no part.
         make: a trainer on such rows, with the values of a config, and a folder for checkpoints.
         folder: of the fold.
+        seed: of its choices.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class FoldSearch:
         folder: Path,
         accelerator: Accelerator,
         telling: Telling,
+        seed: int,
     ) -> None:
-        self.config, self.data, self.folder = config, data, folder
+        self.config, self.data, self.folder, self.seed = config, data, folder, seed
         self._make, self._accelerator, self._telling = make, accelerator, telling
 
     def run(self) -> Found:
@@ -67,13 +69,13 @@ class FoldSearch:
             TrainingError: no trial kept a finite loss.
         """
         require_optuna()
-        search, seed = self.config.search, self.config.runtime.seed + self.data.part.fold
+        search = self.config.search
         start = configured(search.space, self.config.trained)
         self._accelerator.wait_for_everyone()
         trials = load_trials(self.folder)
         self._telling.images(len(trials) * self._num_images)
         while len(trials) < search.trials:
-            trial = next_trial(search, start, self.config.finetune.epochs, seed, trials, self._attempt)
+            trial = next_trial(search, start, self.config.finetune.epochs, self.seed, trials, self._attempt)
             trials.append(trial)
             self._keep(trials)
             self._telling.trial(len(trials) - 1, search.trials, trial)
