@@ -66,6 +66,8 @@ def test_a_variant_is_the_config_changed_by_the_study_then_by_itself_then_by_the
     [
         ({"question": None}, "question: Field required"),
         ({"name": "a/b"}, "name: String should match pattern"),
+        ({"set": 3}, "set: Input should be a valid dictionary (given: 3)"),
+        ({"claim": 3}, "claim: should be a section, with its keys below it (given: 3)"),
         ({"colour": 3}, "colour: Extra inputs are not permitted (given: 3)"),
         ({"variants": STUDY["variants"][:1]}, "variants: Tuple should have at least 2 items"),
         ({"variants": [STUDY["variants"][0]] * 2}, "slim stands there twice: give each variant a name of its own"),

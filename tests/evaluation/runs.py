@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from microscopy_cls.dataset.prepare import prepare
 from microscopy_cls.evaluation.evaluate import evaluate
 from microscopy_cls.model import get_model
 from microscopy_cls.model.answers import torch_answers
+from microscopy_cls.model.bundle import WITHOUT_FOLD
 from microscopy_cls.model.doubt import softmax
 from microscopy_cls.model.graph import Graph
 from microscopy_cls.model.members import save_weights
@@ -92,6 +94,16 @@ def finish(config: Config, *seeds: int) -> Paths:
     write_json(paths.runs / "run_state.json", {"identity": identity, "weights": weights, "git_commit": None})
     evaluate(config, paths, NullTracker(), read_json(paths.runs / "run_state.json"))
     return paths
+
+
+def hide_behind_a_refit(name: str) -> None:
+    """What `evaluate.bundle: refit` leaves: the folds' bundle beside the run, one member of all images in its place."""
+    paths = Paths(name)
+    shutil.copytree(paths.bundle, paths.tested)
+    path = paths.bundle / "bundle.json"
+    content = read_json(path)
+    member = content["members"][0] | {"fold": WITHOUT_FOLD, "file": "member_refit.safetensors"}
+    write_json(path, content | {"members": [member]})
 
 
 def _write(paths: Paths, rows: pd.DataFrame, logits: np.ndarray, features: np.ndarray) -> None:

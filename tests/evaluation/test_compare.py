@@ -264,6 +264,18 @@ def test_the_command_prints_a_table_and_ends_with_the_verdict() -> None:
     assert max(map(len, lines)) <= WIDTH
 
 
+def test_of_an_ensemble_the_runs_are_named_and_no_settings() -> None:
+    finish("alone", images(), [0], {"finetune": {"epochs": 5}, "runtime": {"seed": 1}})
+    finish("both", images(), [1], {"ensemble": {"y": "digest", "x": "digest"}})
+    found = compare("alone", "both")
+    assert "settings" not in found
+    assert found["ensembles"] == {"b": ["x", "y"]}
+    assert compare("both", "alone")["ensembles"] == {"a": ["x", "y"]}
+    text = run("alone", "both").stdout
+    assert "B is an ensemble of x, y" in text.splitlines()
+    assert "A -> B" not in text
+
+
 def test_the_table_says_why_there_is_no_test_over_folds() -> None:
     finish("a", images())
     finish("b", images().assign(fold=lambda rows: rows.index % 4))

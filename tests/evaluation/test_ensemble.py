@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tests.evaluation.runs import config_of, draw, finish
+from tests.evaluation.runs import config_of, draw, finish, hide_behind_a_refit
 from typer.testing import CliRunner
 
 import microscopy_cls as mc
@@ -186,6 +186,7 @@ def test_the_command_prints_each_run_and_the_comparison_and_writes_a_page_that_s
     assert answer.exit_code == 0, answer.output
     assert answer.stdout.splitlines()[1].startswith("  a  accuracy 0.")
     assert "each predicted out of fold by both" in answer.stdout
+    assert "B is an ensemble of a, b" in answer.stdout
     assert "A -> B" not in answer.stdout
     assert "report: reports/both/index.html" in answer.stdout
     page = Paths("both").page.read_text(encoding="utf-8")
@@ -265,6 +266,28 @@ def test_a_run_that_was_not_evaluated_or_trained_again_since_is_refused() -> Non
     shutil.rmtree(Paths("b").bundle)
     with pytest.raises(BundleError, match=r"^data/models/b: holds no bundle\.json"):
         ensemble(["a", "b"], "both")
+
+
+def test_of_a_run_with_a_refit_the_tested_members_are_averaged() -> None:
+    hide_behind_a_refit("a")
+    assert read_part("a").bundle.folder == Paths("a").tested
+    found = ensemble(["a", "b"], "both")
+    assert found.metrics == DONE[0].metrics
+    kept = read_bundle(Paths("both").bundle / "parts/a")
+    assert [member.fold for member in kept.members] == [0, 1]
+
+
+def test_a_bundle_of_the_refit_left_from_an_earlier_config_is_not_taken() -> None:
+    shutil.copytree(Paths("b").bundle, Paths("a").tested)
+    assert read_part("a").bundle.folder == Paths("a").bundle
+
+
+def test_the_name_of_a_soup_is_refused() -> None:
+    path = Paths("b").bundle / "bundle.json"
+    content = read_json(path)
+    write_json(Paths("soup").bundle / "bundle.json", content | {"training_data": {"soup_of": "b"}})
+    with pytest.raises(DataError, match=r"^--name soup: is the name of a soup, which would be overwritten"):
+        ensemble(["a", "b"], "soup")
 
 
 def test_a_bundle_of_an_earlier_version_is_refused() -> None:

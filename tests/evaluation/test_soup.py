@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.evaluation.runs import SPREAD, config_of, draw, finish, network_of
+from tests.evaluation.runs import SPREAD, config_of, draw, finish, hide_behind_a_refit, network_of
 from typer.testing import CliRunner
 
 from microscopy_cls.cli import soup as _  # noqa: F401  registers it
 from microscopy_cls.cli.main import app
 from microscopy_cls.config import Paths
 from microscopy_cls.dataset.cache import open_pixels
-from microscopy_cls.errors import BundleError, DataError
+from microscopy_cls.errors import BundleError, ConfigError, DataError
 from microscopy_cls.evaluation import soup as module
 from microscopy_cls.evaluation.compare import WORDS
 from microscopy_cls.evaluation.soup import soup
@@ -275,6 +275,33 @@ def test_an_ensemble_is_refused() -> None:
 def test_the_name_of_a_run_is_refused() -> None:
     with pytest.raises(DataError, match=r"^--name a: is the name of a run, which would be overwritten"):
         soup("a", "a")
+
+
+def test_a_name_that_names_no_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^--name \.\./x: names folders"):
+        soup("a", "../x")
+
+
+def test_other_images_than_the_bundle_was_trained_on_are_refused() -> None:
+    rows = pd.read_parquet(PATHS.manifest)
+    changed = rows["pixel_digest"].where(rows["split"] == "test", "other")
+    rows.assign(pixel_digest=changed).to_parquet(PATHS.manifest)
+    with pytest.raises(DataError, match=r"^data/runs/a: was trained on other images than data/prepared/a/manifest"):
+        soup("a", "a-soup")
+
+
+def test_images_that_were_read_otherwise_are_refused() -> None:
+    path = PATHS.prepared / "pixels.json"
+    write_json(path, read_json(path) | {"key": "other"})
+    with pytest.raises(DataError, match=r"^data/prepared/a: was prepared with other settings"):
+        soup("a", "a-soup")
+
+
+def test_of_a_run_with_a_refit_the_tested_members_are_taken() -> None:
+    plain = soup("a", "a-soup", keep=True).report
+    hide_behind_a_refit("a")
+    found = soup("a", "a-soup", keep=True).report
+    assert found == plain
 
 
 def test_a_damaged_member_is_refused() -> None:

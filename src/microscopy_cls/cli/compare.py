@@ -35,6 +35,8 @@ def table_of(found: Json) -> Iterator[str]:
     yield f"A  {found['a']}"
     yield f"B  {found['b']}"
     yield f"{found['num_images']} images in {found['num_groups']} groups, each predicted out of fold by both"
+    for letter, names in found.get("ensembles", {}).items():
+        yield from wrapped(f"{letter.upper()} is an ensemble of {', '.join(names)}", "", "  ")
     if "settings" in found:
         yield from wrapped("A -> B: " + ("; ".join(found["settings"]) or "trained with the same settings"), "", "  ")
     yield ""

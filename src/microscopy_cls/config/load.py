@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_sentences(error))) from None
+        raise ConfigError(f"{path}: " + "; ".join(sentences(error, "config", _PARTS))) from None
 
 
 def to_yaml(config: Config) -> str:
@@ -130,11 +130,17 @@ def all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _sentences(error: ValidationError) -> list[str]:
-    """One sentence a key; a key whose type is a union fails once a member, which is told once."""
+def sentences(error: ValidationError, whole: str, known: Container[str] | None = None) -> list[str]:
+    """One sentence a key; a key whose type is a union fails once a member, which is told once.
+
+    Args:
+        whole: what is named where a problem is of no single key.
+        known: parts of keys, without what pydantic adds for the members of unions; None where there are no unions.
+    """
     by_key: dict[str, list[str]] = {}
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"] if str(part) in _PARTS) or "config"
+        parts = [str(part) for part in problem["loc"]]
+        key = ".".join(part for part in parts if known is None or part in known) or whole
         given = "" if problem["type"] in {"missing", "value_error"} else f" (given: {problem['input']!r})"
         message = "should be a section, with its keys below it" if problem["type"] == "model_type" else problem["msg"]
         by_key.setdefault(key, []).append(message.removeprefix("Value error, ") + given)

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from microscopy_cls.config.identity import trained_settings
-from microscopy_cls.config.load import load_config, read_yaml, unknown_keys
-from microscopy_cls.config.schema import Config
+from microscopy_cls.config.load import load_config, read_yaml, sentences, unknown_keys
+from microscopy_cls.config.schema import NAME_PATTERN, Config
 from microscopy_cls.config.section import Section
 from microscopy_cls.errors import ConfigError
 
 NO_REFIT = "evaluate.bundle=folds"  # a study compares what was tested, and keeps no model
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # becomes a part of folders' names
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]  # becomes a part of folders' names
 
 
 def _without_sections(keys: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def load_study(path: Path) -> Study:
     try:
         study = Study.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: " + "; ".join(_sentences(error))) from None
+        raise ConfigError(f"{path}: " + "; ".join(sentences(error, "study"))) from None
     for where, keys in (("set", study.set), *((f"variants: {one.name}", one.set) for one in study.variants)):
         if unknown := unknown_keys(_nested(keys), Config):
             raise ConfigError(f"{path}: {where}: " + "; ".join(unknown))
@@ -160,13 +160,3 @@ def _nested(keys: Keys) -> dict[str, Any]:
             place = place.setdefault(section, {})
         place[last] = value
     return nested
-
-
-def _sentences(error: ValidationError) -> list[str]:
-    """One sentence a problem, each with its key."""
-    told = []
-    for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"]) or "study"
-        given = "" if problem["type"] in {"missing", "value_error"} else f" (given: {problem['input']!r})"
-        told.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
-    return told

@@ -18,7 +18,7 @@ from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle
 from microscopy_cls.evaluation.metrics import Json
 from microscopy_cls.evaluation.scores import METRICS
-from microscopy_cls.model.bundle import WITHOUT_FOLD, BundleInfo, write_bundle
+from microscopy_cls.model.bundle import WITHOUT_FOLD, BundleInfo, read_bundle, write_bundle
 from microscopy_cls.system.versions import software_versions
 
 NUM_CALIBRATION_INPUTS = 256  # int8 ranges settle with some hundred images; more only make the bundle larger
@@ -30,6 +30,19 @@ class Bundle:
 
     folder: Path
     info: BundleInfo
+
+
+def bundle_of_folds(paths: Paths) -> Bundle:
+    """The bundle of the folds' members: the run's own, or the one beside the run where its own is a refit.
+
+    Raises:
+        BundleError: the run was not evaluated, or a bundle's description is damaged.
+    """
+    # Asked of the bundle: what lies beside the run may be left from an earlier config.
+    kept = Bundle(paths.bundle, read_bundle(paths.bundle))
+    if all(member.fold != WITHOUT_FOLD for member in kept.info.members):
+        return kept
+    return Bundle(paths.tested, read_bundle(paths.tested))
 
 
 def assemble_bundle(

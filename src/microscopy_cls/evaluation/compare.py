@@ -36,11 +36,12 @@ def compare(name_a: str, name_b: str) -> Json:
     manifest, joined where they share an image with a group of B's. The folds may differ.
 
     Returns:
-        `a`, `b`, `num_images`, `num_groups`; `settings`: a phrase for each that differs; `metrics`: for each of `WORDS`
-        the values `a` and `b`, `difference` (`value, ci_low, ci_high`), `better` (a name, or None where the interval
-        holds 0) and `t_test` (see `corrected_t_test`, over the folds of all repeats that both have alike; None where
-        the folds differ, and `t_test_reason` says so); `num_repeats` of these; `discordant`; `verdict`, one or more
-        sentences; `cautions`, a list of sentences.
+        `a`, `b`, `num_images`, `num_groups`; `settings`: a phrase for each that differs, or in its place `ensembles`:
+        the names of the runs of `a` or `b`, where that is one; `metrics`: for each of `WORDS` the values `a` and `b`,
+        `difference` (`value, ci_low, ci_high`), `better` (a name, or None where the interval holds 0) and `t_test`
+        (see `corrected_t_test`, over the folds of all repeats that both have alike; None where the folds differ, and
+        `t_test_reason` says so); `num_repeats` of these; `discordant`; `verdict`, one or more sentences; `cautions`, a
+        list of sentences.
 
     Raises:
         DataError: a run is not finished, they are not of the same images, or all of these are one group.
@@ -62,7 +63,7 @@ def compare_runs(a: FinishedRun, b: FinishedRun) -> Json:
         "b": b.name,
         "num_images": len(groups),
         "num_groups": int(groups.nunique()),
-        "settings": changes(a.settings, b.settings),
+        **_told_apart(a, b),
         "metrics": metrics,
         "t_test_reason": None if shared else "the two runs have other folds",
         "num_repeats": len(shared),
@@ -70,6 +71,12 @@ def compare_runs(a: FinishedRun, b: FinishedRun) -> Json:
         "verdict": verdict(metrics, a.name, b.name),
         "cautions": _cautions(a.images["split_group"], b.images["split_group"], groups),
     }
+
+
+def _told_apart(a: FinishedRun, b: FinishedRun) -> Json:
+    """An average of runs has no settings of its own: beside those of a run, each would differ."""
+    ensembles = {letter: run.parts for letter, run in (("a", a), ("b", b)) if run.parts}
+    return {"ensembles": ensembles} if ensembles else {"settings": changes(a.settings, b.settings)}
 
 
 def shared_divisions(a: FinishedRun, b: FinishedRun) -> list[Division]:

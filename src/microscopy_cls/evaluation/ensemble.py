@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,29 +11,27 @@ from safetensors.numpy import save_file
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.config.paths import EnsemblePaths
-from microscopy_cls.config.schema import NAME_PATTERN
 from microscopy_cls.dataset.manifest import manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import reading_of
-from microscopy_cls.errors import ConfigError, DataError
-from microscopy_cls.evaluation.assemble import headline
+from microscopy_cls.errors import DataError
+from microscopy_cls.evaluation.assemble import Bundle, headline
 from microscopy_cls.evaluation.audit.answers import score_answers, task_of
 from microscopy_cls.evaluation.audit.audit import current_audit
 from microscopy_cls.evaluation.audit.judge import judge_shortcuts
 from microscopy_cls.evaluation.compare import compare_runs
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report, fit_doubt
 from microscopy_cls.evaluation.ensemble_parts import Part, best_of, check_parts, read_part, together, with_probs
-from microscopy_cls.evaluation.external import external_metrics
-from microscopy_cls.evaluation.external_images import ExternalImages, read_tests
+from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.finished import FinishedRun
 from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.label_errors import find_label_errors, listed_label_errors
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
+from microscopy_cls.evaluation.names import check_name
 from microscopy_cls.evaluation.novelty import novelty_report, try_strangers
-from microscopy_cls.evaluation.scrutiny import judge_calibration
+from microscopy_cls.evaluation.scrutiny import judge_calibration, tested_outside
 from microscopy_cls.evaluation.usual import looks_of
-from microscopy_cls.model.bundle import BundleInfo
-from microscopy_cls.model.ensemble import member_probs, write_ensemble
-from microscopy_cls.system.files import atomic_path, read_json, sha256_of_json, write_csv, write_json, write_parquet
+from microscopy_cls.model.ensemble import write_ensemble
+from microscopy_cls.system.files import atomic_path, sha256_of_json, write_csv, write_json, write_parquet
 from microscopy_cls.system.versions import git_commit, software_versions
 
 CHOSEN = (
@@ -92,13 +89,14 @@ def ensemble(names: list[str], name: str) -> Ensembled:
         **doubt_report(held_out, doubt, resamples=resamples),
         "ensemble": _gain(parts, name, doubt),
     }
-    info = write_ensemble(paths.bundle, _info(parts, name, doubt, metrics), _folders(parts))
-    first_bundle = Paths(first.name).bundle
-    tried = try_strangers(first_bundle, first.info, doubt.experience, held_out, doubt.novelty, seed=seed)
+    folders = {part.name: part.bundle.folder for part in parts}
+    info = write_ensemble(paths.bundle, _info(parts, name, doubt, metrics), folders)
+    tried = try_strangers(first.bundle.folder, first.info, doubt.experience, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
     metrics |= _scrutinised(config, paths, manifest, oof, held_out, metrics)
-    for section, images in tests.items():
-        metrics[section] = None if images is None else _tested(config, paths, images, info, metrics)
+    whole = Bundle(paths.bundle, info)
+    for section, test in tests.items():
+        metrics[section] = None if test is None else tested_outside(test, whole, metrics, resamples=resamples)
     write_json(paths.metrics, metrics)
     _write_run(paths, oof, held_out, parts, manifest_digest(manifest))
     return Ensembled(paths, _told(config, parts, name), metrics)
@@ -110,15 +108,7 @@ def _check_names(names: list[str], name: str) -> None:
         raise DataError(f"{', '.join(twice)}: named twice, and an ensemble of a run with itself is that run.")
     if len(names) < 2:
         raise DataError(f"{', '.join(names)}: an ensemble needs two runs or more. Name another on the same folds.")
-    if not re.match(NAME_PATTERN, name):
-        raise ConfigError(f"--name {name}: names folders: letters, digits, dots, dashes and underscores only.")
-    state = Paths(name).runs / "run_state.json"
-    if name in names or (state.is_file() and "ensemble" not in read_json(state)["identity"]):
-        raise DataError(f"--name {name}: is the name of a run, which would be overwritten. Choose another.")
-
-
-def _folders(parts: list[Part]) -> dict[str, Path]:
-    return {part.name: Paths(part.name).bundle for part in parts}
+    check_name(name, "an ensemble")
 
 
 def _oof(run: FinishedRun, held_out: HeldOut) -> pd.DataFrame:
@@ -131,9 +121,9 @@ def _oof(run: FinishedRun, held_out: HeldOut) -> pd.DataFrame:
 def _gain(parts: list[Part], name: str, doubt: Doubt) -> Json:
     """The section `ensemble`: each run's figures, and the paired comparison with the best of them, all calibrated."""
     best = best_of(parts)
-    whole = FinishedRun(name, with_probs(best.run, doubt.calibrated.probs).images, best.run.classes, best.run.settings)
-    compared = compare_runs(best.run, whole)
-    del compared["settings"]
+    images = with_probs(best.run, doubt.calibrated.probs).images
+    settings = {"ensemble": dict.fromkeys(part.name for part in parts)}
+    compared = compare_runs(best.run, FinishedRun(name, images, best.run.classes, settings))
     compared["cautions"].append(CHOSEN)
     return {
         "runs": [
@@ -188,14 +178,6 @@ def _scrutinised(
         "audit": audit | {"shortcuts": found},
         "label_errors": listed_label_errors(errors),
     }
-
-
-def _tested(config: Config, paths: Paths, external: ExternalImages, info: BundleInfo, metrics: Json) -> Json:
-    """Figures of the whole bundle on images that no member saw."""
-    return external_metrics(
-        external, lambda squares: member_probs(paths.bundle, info, squares).mean(0), metrics, list(info.classes),
-        resamples=config.evaluate.bootstrap_samples,
-    )  # fmt: skip
 
 
 def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[Part], digest: str) -> None:

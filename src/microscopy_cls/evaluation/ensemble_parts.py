@@ -17,11 +17,12 @@ from microscopy_cls.config import Config, Paths
 from microscopy_cls.config.identity import changes
 from microscopy_cls.dataset.duplicates import merge_groups
 from microscopy_cls.errors import BundleError, DataError
+from microscopy_cls.evaluation.assemble import Bundle, bundle_of_folds
 from microscopy_cls.evaluation.calibration import fit_of
 from microscopy_cls.evaluation.finished import FinishedRun, check_same_images, read_finished
 from microscopy_cls.evaluation.held_out import HeldOut, read_held_out
 from microscopy_cls.evaluation.scores import scores_of_answers
-from microscopy_cls.model.bundle import BundleInfo, read_bundle
+from microscopy_cls.model.bundle import BundleInfo
 from microscopy_cls.model.ensemble import mean_logits
 from microscopy_cls.system.files import read_json, sha256_of_file
 
@@ -33,14 +34,19 @@ class Part:
     Attributes:
         run: with calibrated probabilities, each fold's fitted on the other folds.
         held_out: the same images in the same order, as the networks answered.
-        info: of its bundle.
+        bundle: of its folds' members.
         state: the content of its `run_state.json`.
     """
 
     run: FinishedRun
     held_out: HeldOut
-    info: BundleInfo
+    bundle: Bundle
     state: dict[str, Any]
+
+    @property
+    def info(self) -> BundleInfo:
+        """Of the bundle."""
+        return self.bundle.info
 
     @property
     def name(self) -> str:
@@ -67,13 +73,18 @@ def read_part(name: str) -> Part:
         BundleError: it was not evaluated, by an earlier version, or is an ensemble itself.
     """
     run, paths = read_finished(name), Paths(name)
-    info = _bundle_of(paths)
+    bundle = _bundle_of(paths)
     oof = pd.read_parquet(paths.oof)
     groups = oof["image_id"].map(run.images["split_group"])
     held_out = read_held_out(paths, oof, groups, run.classes).rows(np.argsort(oof["image_id"].to_numpy(object)))
-    assert info.calibration.method != "none", "bundles with thresholds are calibrated"
-    probs = held_out.cross_fitted(fit_of(info.calibration.method))
-    return Part(with_probs(run, probs), held_out, info, read_json(paths.runs / "run_state.json"))
+    method = bundle.info.calibration.method
+    assert method != "none", "bundles with thresholds are calibrated"
+    return Part(
+        with_probs(run, held_out.cross_fitted(fit_of(method))),
+        held_out,
+        bundle,
+        read_json(paths.runs / "run_state.json"),
+    )
 
 
 def with_probs(run: FinishedRun, probs: np.ndarray[Any, Any]) -> FinishedRun:
@@ -82,16 +93,17 @@ def with_probs(run: FinishedRun, probs: np.ndarray[Any, Any]) -> FinishedRun:
     return replace(run, images=run.images.assign(**columns))
 
 
-def _bundle_of(paths: Paths) -> BundleInfo:
-    info = read_bundle(paths.bundle)
+def _bundle_of(paths: Paths) -> Bundle:
+    bundle = bundle_of_folds(paths)
+    folder, info = bundle.folder, bundle.info
     if info.parts:
-        raise BundleError(f"{paths.bundle}: is an ensemble itself. Name its runs: {', '.join(info.parts)}.")
+        raise BundleError(f"{folder}: is an ensemble itself. Name its runs: {', '.join(info.parts)}.")
     if info.conformal is None:
-        raise BundleError(f"{paths.bundle}: was written by an earlier version. Run `microscopy-cls evaluate` again.")
+        raise BundleError(f"{folder}: was written by an earlier version. Run `microscopy-cls evaluate` again.")
     files = {member.sha256: paths.members / f"fold_{member.fold}.safetensors" for member in info.members}
     if not all(file.is_file() and sha256_of_file(file) == digest for digest, file in files.items()):
-        raise BundleError(f"{paths.bundle}: is not of the run in {paths.runs}. Run `microscopy-cls evaluate` again.")
-    return info
+        raise BundleError(f"{folder}: is not of the run in {paths.runs}. Run `microscopy-cls evaluate` again.")
+    return bundle
 
 
 def check_parts(parts: list[Part]) -> None:

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from microscopy_cls.config import Config, Paths
-from microscopy_cls.dataset.cache import check_reading
-from microscopy_cls.dataset.manifest import class_names, manifest_digest, read_manifest, trainable
+from microscopy_cls.dataset.manifest import class_names, trainable
 from microscopy_cls.dataset.prepare import reading_of
-from microscopy_cls.errors import ConfigError, DataError
+from microscopy_cls.errors import ConfigError
 from microscopy_cls.evaluation.assemble import assemble_bundle
 from microscopy_cls.evaluation.calibration import reliability_table
 from microscopy_cls.evaluation.doubt import doubt_report, fit_doubt
 from microscopy_cls.evaluation.external_images import read_tests
+from microscopy_cls.evaluation.finished import trained_manifest
 from microscopy_cls.evaluation.held_out import read_held_out
 from microscopy_cls.evaluation.metrics import Json, out_of_fold_metrics
 from microscopy_cls.evaluation.novelty import novelty_report, try_strangers
@@ -44,7 +44,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
             images were prepared with other settings; or a test set cannot be used.
         ConfigError: `evaluate.positive_class` is no class, or there are more than two.
     """
-    manifest = _manifest_of(config, paths, state)
+    manifest = trained_manifest(paths, state["identity"]["manifest"], reading_of(config))
     classes, positive = class_names(manifest), config.evaluate.positive_class
     _check_positive(positive, classes)
     oof = pd.read_parquet(paths.oof)
@@ -76,15 +76,6 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     _write_plots(paths, oof, metrics)
     _track(tracker, config, paths, metrics)
     return metrics
-
-
-def _manifest_of(config: Config, paths: Paths, state: Mapping[str, Any]) -> pd.DataFrame:
-    """The manifest, once it is certain that the run was trained on it."""
-    manifest = read_manifest(paths.manifest)
-    if state["identity"]["manifest"] != manifest_digest(manifest):
-        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
-    check_reading(paths.prepared, reading_of(config))
-    return manifest
 
 
 def _check_positive(positive: str | None, classes: list[str]) -> None:

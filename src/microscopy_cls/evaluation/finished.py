@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from microscopy_cls.config import Paths
 from microscopy_cls.config.paths import paths_of_images
-from microscopy_cls.dataset.manifest import class_names, fold_column, read_manifest, trainable
+from microscopy_cls.dataset.cache import Reading, check_reading
+from microscopy_cls.dataset.manifest import class_names, fold_column, manifest_digest, read_manifest, trainable
 from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation.repeats import read_repeat
 from microscopy_cls.evaluation.scores import Predicted
@@ -53,9 +54,31 @@ class FinishedRun:
         return (self.images, *self.repeats)
 
     @property
+    def parts(self) -> list[str]:
+        """Of an ensemble, the names of its runs; of a run, none."""
+        return sorted(self.settings.get("ensemble", {}))
+
+    @property
     def folds(self) -> NDArray[np.int64]:
         """In which each image was tested, in the order of `images`."""
         return self.images["fold"].to_numpy(np.int64)
+
+
+def trained_manifest(paths: Paths, digest: str, reading: Reading) -> pd.DataFrame:
+    """A run's manifest, once it is certain that the run was trained on it and that its pixels were read alike.
+
+    Args:
+        digest: of the manifest that the run was trained on.
+        reading: what the run's config asks for.
+
+    Raises:
+        DataError: the manifest names other images, or they were prepared with other settings.
+    """
+    manifest = read_manifest(paths.manifest)
+    if digest != manifest_digest(manifest):
+        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
+    check_reading(paths.prepared, reading)
+    return manifest
 
 
 def read_finished(name: str) -> FinishedRun:

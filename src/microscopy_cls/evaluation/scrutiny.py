@@ -27,8 +27,7 @@ from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.label_errors import find_label_errors, listed_label_errors
 from microscopy_cls.model.answers import member_answers
-from microscopy_cls.model.bundle import scaling_of
-from microscopy_cls.model.doubt import softmax
+from microscopy_cls.model.ensemble import member_probs
 from microscopy_cls.system.files import write_csv
 
 MAX_HIDDEN = 400  # images answered again with a part hidden: their accuracy is then known to about 5 points
@@ -72,12 +71,16 @@ def scrutinise(
     _explain(paths, tested, images, oof, classes)
     audit = _judged_by_the_model(config, paths, images, held_out, tested)
     verdict, reason = judge_calibration(metrics["calibration"])
+    resamples = config.evaluate.bootstrap_samples
     return {
         "verdicts": audit["verdicts"] | {"calibration": verdict},
         "reasons": audit["reasons"] | {"calibration": reason},
         "audit": audit,
         "label_errors": listed_label_errors(errors),
-        **{name: None if images is None else _tested(config, images, kept, metrics) for name, images in tests.items()},
+        **{
+            name: None if test is None else tested_outside(test, kept, metrics, resamples=resamples)
+            for name, test in tests.items()
+        },
     }
 
 
@@ -162,16 +165,11 @@ def judge_calibration(found: Mapping[str, Any]) -> tuple[str, str]:
     return verdict, f"{told}, which so few images can give by chance." if after["value"] >= ECE_WARN else f"{told}."
 
 
-def _tested(config: Config, images: ExternalImages, kept: Bundle, metrics: Mapping[str, Any]) -> Json:
-    """A test by the whole bundle: the mean of all members' calibrated probabilities."""
-    info, classes = kept.info, list(kept.info.classes)
+def tested_outside(images: ExternalImages, bundle: Bundle, metrics: Mapping[str, Any], *, resamples: int) -> Json:
+    """Figures of the whole bundle on images that no member saw: the mean of its members' calibrated probabilities."""
 
     def answer(squares: CachedSquares) -> Array:
-        parts = [
-            softmax(scaling_of(info, member).scaled(member_answers(kept.folder, info, member, squares)[0]))
-            for member in info.members
-        ]
-        mean: Array = np.mean(parts, axis=0)
+        mean: Array = member_probs(bundle.folder, bundle.info, squares).mean(0)
         return mean
 
-    return external_metrics(images, answer, metrics, classes, resamples=config.evaluate.bootstrap_samples)
+    return external_metrics(images, answer, metrics, list(bundle.info.classes), resamples=resamples)

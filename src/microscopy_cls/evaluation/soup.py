@@ -19,17 +19,20 @@ from safetensors.torch import load_file
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.cache import open_pixels
-from microscopy_cls.dataset.manifest import read_manifest, trainable
+from microscopy_cls.dataset.manifest import trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import BundleError, DataError
+from microscopy_cls.evaluation.assemble import Bundle, bundle_of_folds
 from microscopy_cls.evaluation.compare import JUDGED, WORDS
 from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.figures import figures
+from microscopy_cls.evaluation.finished import trained_manifest
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.metrics import Json
+from microscopy_cls.evaluation.names import check_name
 from microscopy_cls.evaluation.scores import Predicted, scores_of_answers
 from microscopy_cls.evaluation.soup_bundle import Tasted, taste, write_soup
-from microscopy_cls.model.bundle import BundleInfo, checked, read_bundle
+from microscopy_cls.model.bundle import checked
 from microscopy_cls.model.ensemble import member_probs
 from microscopy_cls.model.graph import Graph, load_graph
 from microscopy_cls.model.soup import mean_weights, measure_statistics, share_statistics
@@ -70,14 +73,19 @@ def soup(name: str, new: str, *, keep: bool = False) -> Souped:
 
     Raises:
         BundleError: the run was not evaluated, its bundle is damaged, an ensemble, or has one member.
-        DataError: there is nothing that all members never saw, or it is a single group; the soup's name is a run's.
+        DataError: there is nothing that all members never saw, or it is a single group; the images are not those that
+            the run was trained on, or are read otherwise; the soup's name is a run's or an ensemble's.
+        ConfigError: the soup's name cannot name a folder.
     """
+    check_name(new, "a soup")
     run, paths = Paths(name), Paths(new)
-    info = read_bundle(run.bundle)
-    _check(run, paths, info)
+    tested = bundle_of_folds(run)
+    _check(tested)
+    info = tested.info
     config = Config.model_validate(info.config)
-    manifest = read_manifest(run.manifest)
-    tests = read_tests(config.data, reading_of(config), manifest, list(info.classes), run.prepared, run.external)
+    reading = reading_of(config)
+    manifest = trained_manifest(run, info.training_data["manifest_digest"], reading)
+    tests = read_tests(config.data, reading, manifest, list(info.classes), run.prepared, run.external)
     external = tests["test_split"] or tests["external_test"]
     if external is None:
         raise DataError(
@@ -86,9 +94,9 @@ def soup(name: str, new: str, *, keep: bool = False) -> Souped:
         )
     if external.images["group"].nunique() < MIN_GROUPS:
         raise DataError(f"{external.source}: all images are one group, and a soup is calibrated on one half of them.")
-    graph, remeasured = _cooked(run, info, manifest, config.runtime.seed)
+    graph, remeasured = _cooked(tested, run.prepared, manifest, config.runtime.seed)
     tasted = taste(graph, external, info, config)
-    members = member_probs(run.bundle, info, external.squares)
+    members = member_probs(tested.folder, info, external.squares)
     report = {
         "name": new, "of": name, "num_members": len(info.members), "statistics_measured": remeasured,
         "source": external.source, "num_images": len(external.images), "num_groups": len(set(tasted.held_out.groups)),
@@ -104,24 +112,23 @@ def soup(name: str, new: str, *, keep: bool = False) -> Souped:
     return Souped(report, paths.bundle if written else None)
 
 
-def _check(run: Paths, paths: Paths, info: BundleInfo) -> None:
-    if info.parts:
-        raise BundleError(f"{run.bundle}: is an ensemble, whose networks differ. Make a soup of one of its runs.")
-    if len(info.members) < 2:
-        raise BundleError(f"{run.bundle}: has one member, and a soup needs two or more.")
-    if paths.oof.is_file():
-        raise DataError(f"--name {paths.name}: is the name of a run, which would be overwritten. Choose another.")
+def _check(tested: Bundle) -> None:
+    if tested.info.parts:
+        raise BundleError(f"{tested.folder}: is an ensemble, whose networks differ. Make a soup of one of its runs.")
+    if len(tested.info.members) < 2:
+        raise BundleError(f"{tested.folder}: has one member, and a soup needs two or more.")
 
 
-def _cooked(run: Paths, info: BundleInfo, manifest: pd.DataFrame, seed: int) -> tuple[Graph, bool]:
+def _cooked(tested: Bundle, prepared: Path, manifest: pd.DataFrame, seed: int) -> tuple[Graph, bool]:
     """The soup, and whether the statistics of its batch norms were measured anew, on all images of the folds."""
-    states = [load_file(checked(run.bundle, member.file, member.sha256)) for member in info.members]
-    graph = load_graph(run.bundle, info, info.members[0])
+    folder, info = tested.folder, tested.info
+    states = [load_file(checked(folder, member.file, member.sha256)) for member in info.members]
+    graph = load_graph(folder, info, info.members[0])
     graph.network.load_state_dict(mean_weights(states))
     remeasured = not share_statistics(states)
     if remeasured:
         rows = np.random.default_rng(seed).permutation(trainable(manifest).index.to_numpy())
-        measure_statistics(graph, open_pixels(run.prepared)[rows])
+        measure_statistics(graph, open_pixels(prepared)[rows])
     return graph, remeasured
 
 
