@@ -194,8 +194,9 @@ def test_a_folder_that_cannot_be_written_is_said(images: Path, predictor: Predic
 
 
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_reader(images: Path, bundle: Path) -> None:
-    for number, pixels in enumerate(squares(300, seed=5)):
-        Image.fromarray(pixels).save(images / f"more{number}.png")
+    Image.fromarray(squares(1, seed=5)[0]).save(images / "more.png")
+    for number in range(6000):  # some seconds' work, however late the signal is sent
+        (images / f"more{number}.png").hardlink_to(images / "more.png")
     command = [sys.executable, "-m", "microscopy_cls", "classify", "images", "-m", str(bundle), "-o", "out"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     journal = Path("out", FILE)
