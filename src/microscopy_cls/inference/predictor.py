@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,7 +122,7 @@ class Predictor:
         self.judge = Judge(first.classes, _thresholds([model.info for model in models]))
         self.batch_size = models[0].engine.batch_size
 
-    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Answers]:
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[Answers, None, None]:
         """Answers for batches of squares, each uint8 (b, size_px, size_px, 3) with b up to `batch_size`, in order."""
         copies = itertools.tee(batches, len(self.models))
         streams = [model.run(copy) for model, copy in zip(self.models, copies, strict=True)]

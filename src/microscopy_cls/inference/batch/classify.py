@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,8 @@ class _Run:
         )
         num_readers = min(num_cores(), MAX_READERS, 1 + len(self._todo) // INPUTS_A_READER)
         pool = ReaderPool(opening, num_readers, self._request.time_limit_s)
-        with self._watch:
-            for answers in self._predictor.run(self._batches(pool)):
+        with self._watch, closing(self._predictor.run(self._batches(pool))) as answered:
+            for answers in answered:
                 for index, *found in zip(self._under_way.popleft(), answers.probs, answers.novelty, strict=True):
                     self._pending[index].probs.append(found[0])
                     self._pending[index].novelty.append(found[1])

@@ -43,14 +43,18 @@ class OpenVinoEngine:
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[Outputs]:
         """See `Engine.run`."""
         running: deque[tuple[int, Any]] = deque()
-        for pixels in batches:
-            if not self._idle:
+        try:
+            for pixels in batches:
+                if not self._idle:
+                    yield self._finish(*running.popleft())
+                request = self._idle.popleft()
+                request.start_async({0: filled(pixels, self.batch_size)})
+                running.append((len(pixels), request))
+            while running:
                 yield self._finish(*running.popleft())
-            request = self._idle.popleft()
-            request.start_async({0: filled(pixels, self.batch_size)})
-            running.append((len(pixels), request))
-        while running:
-            yield self._finish(*running.popleft())
+        finally:  # an interrupted command would end while requests still write, and crash now and then
+            for _, request in running:
+                request.wait()
 
     def _finish(self, num: int, request: Any) -> Outputs:
         request.wait()
