@@ -198,7 +198,10 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_reader(images: Path, bundle: Pa
     for number in range(6000):  # some seconds' work, however late the signal is sent
         (images / f"more{number}.png").hardlink_to(images / "more.png")
     command = [sys.executable, "-m", "microscopy_cls", "classify", "images", "-m", str(bundle), "-o", "out"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  in the background it is ignored
+    )  # fmt: skip
     journal = Path("out", FILE)
     while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 20):
         time.sleep(0.005)
