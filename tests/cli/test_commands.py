@@ -8,11 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tests.training.tiny import draw_tiny
 from typer.testing import CliRunner, Result
 
 from microscopy_cls import __version__
@@ -37,12 +36,7 @@ CONFIG = {
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Call the command line in a folder with two classes of six groups and `tiny.yaml`."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, level in {"dark": 60, "light": 180}.items():
-        Path("raw", name).mkdir(parents=True)
-        for number in range(18):
-            pixels = np.clip(rng.normal(level, 30, (32, 40, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(f"raw/{name}/g{number // 3}_{number}.png", pixels)
+    draw_tiny(18, 3, width_px=40)
     Path("tiny.yaml").write_text(yaml.safe_dump(CONFIG))
     runner = CliRunner()
     return lambda *words: runner.invoke(app, list(words))

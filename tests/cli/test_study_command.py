@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from tests.reporting.experiment import Page
+from tests.training.tiny import draw_tiny
 from typer.testing import CliRunner, Result
 
 from microscopy_cls.cli import compare, study  # noqa: F401  registers them
@@ -53,12 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     before = Path.cwd()
     os.chdir(folder)
-    rng = np.random.default_rng(0)
-    for name, level in {"dark": 60, "light": 180}.items():
-        Path("raw", name).mkdir(parents=True)
-        for number in range(12):
-            pixels = np.clip(rng.normal(level, 30, (32, 40, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(f"raw/{name}/g{number // 2}_{number}.png", pixels)
+    draw_tiny(12, 2, width_px=40)
     Path("tiny.yaml").write_text(yaml.safe_dump(CONFIG))
     Path("width.yaml").write_text(yaml.safe_dump(STUDY))
     result = CliRunner().invoke(app, ["study", "width.yaml", "-c", "tiny.yaml"])

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
+from tests.training.tiny import draw_tiny, tiny_config
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.prepare import prepare
@@ -35,30 +35,14 @@ from microscopy_cls.training.run_state import load_state, require_finished
 
 
 def config(**finetune: object) -> Config:
-    settings = {"epochs": 2, "batch_size": 4, "validation_fraction": 0.34, "learning_rate": 1e-3} | finetune
-    return Config.model_validate(
-        {
-            "name": "tiny",
-            "data": {"root": "raw", "group_regex": r"(g\d)"},
-            "folds": {"num": 2},
-            "model": {"name": "test_resnet", "weights": "none", "image_size_px": 32},
-            "finetune": settings,
-            "tracking": {"mlflow": False},
-            "runtime": {"device": "cpu", "precision": "fp32"},
-        }
-    )
+    return tiny_config({"epochs": 2, "validation_fraction": 0.34} | finetune)
 
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A prepared set of two classes, six groups each, three images a group."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, level in {"dark": 60, "light": 180}.items():
-        Path("raw", name).mkdir(parents=True)
-        for number in range(18):
-            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(f"raw/{name}/g{number // 3}_{number}.png", pixels)
+    draw_tiny(18, 3)
     found = Paths("tiny")
     prepare(config(), found)
     return found

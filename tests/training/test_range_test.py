@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.training.tiny import draw_tiny, tiny_config
 from typer.testing import CliRunner
 
 from microscopy_cls.cli import find_lr  # noqa: F401  registers it
@@ -84,34 +84,14 @@ def test_a_loss_that_only_rises_gives_no_suggestion(losses: Any) -> None:
 
 
 def config(**finetune: Any) -> Config:
-    settings = {"epochs": 2, "batch_size": 4, "validation_fraction": 0, "learning_rate": 1e-3} | finetune
-    return Config.model_validate(
-        {
-            "name": "tiny",
-            "data": {"root": "raw"},
-            "folds": {"num": 2},
-            "model": {"name": "test_resnet", "weights": "none", "image_size_px": 32},
-            "finetune": settings,
-            "runtime": {"device": "cpu", "precision": "fp32"},
-        }
-    )
-
-
-@pytest.fixture(autouse=True)
-def _without_collections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # they take longer than these trainings
+    return tiny_config({"epochs": 2} | finetune, data={"group_regex": None})
 
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A prepared set of two classes, twelve images each."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, level in {"dark": 60, "light": 180}.items():
-        Path("raw", name).mkdir(parents=True)
-        for number in range(12):
-            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(f"raw/{name}/{number}.png", pixels)
+    draw_tiny(12, 1)
     found = Paths("tiny")
     prepare(config(), found)
     return found

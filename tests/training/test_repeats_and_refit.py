@@ -6,13 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_tensors
+from tests.training.tiny import draw_tiny, tiny_config
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.manifest import fold_column
@@ -27,31 +26,14 @@ from microscopy_cls.training.run_state import load_state, require_finished
 
 
 def config(folds: dict[str, Any] | None = None, bundle: str = "folds", **finetune: Any) -> Config:
-    tuning = {"epochs": 1, "batch_size": 4, "validation_fraction": 0, "learning_rate": 1e-3} | finetune
-    return Config.model_validate(
-        {
-            "name": "tiny",
-            "data": {"root": "raw", "group_regex": r"(g\d)"},
-            "folds": {"num": 2} | (folds or {}),
-            "model": {"name": "test_resnet", "weights": "none", "image_size_px": 32},
-            "finetune": tuning,
-            "evaluate": {"bundle": bundle},
-            "tracking": {"mlflow": False},
-            "runtime": {"device": "cpu", "precision": "fp32", "workers": 0},
-        }
-    )
+    return tiny_config(finetune, folds=folds or {}, evaluate={"bundle": bundle}, runtime={"workers": 0})
 
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """Raw pictures of two classes in four groups, two a group."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, level in {"dark": 60, "light": 180}.items():
-        Path("raw", name).mkdir(parents=True)
-        for number in range(8):
-            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(f"raw/{name}/g{number // 2}_{number}.png", pixels)
+    draw_tiny(8, 2)
     return Paths("tiny")
 
 

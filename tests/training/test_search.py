@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
+from tests.training.tiny import draw_tiny, tiny_config
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.prepare import prepare
@@ -37,38 +36,15 @@ SPACE: dict[str, Any] = {
 
 
 def config(search: dict[str, Any] | None = None, bundle: str = "folds", **finetune: Any) -> Config:
-    settings = {"epochs": 1, "batch_size": 4, "validation_fraction": 0, "learning_rate": 1e-3} | finetune
-    return Config.model_validate(
-        {
-            "name": "tiny",
-            "data": {"root": "raw", "group_regex": r"(g\d)"},
-            "folds": {"num": 2},
-            "model": {"name": "test_resnet", "weights": "none", "image_size_px": 32},
-            "finetune": settings,
-            "search": {"trials": 3, "validation_fraction": 0.34, "space": SPACE} | (search or {}),
-            "evaluate": {"bundle": bundle},
-            "tracking": {"mlflow": False},
-            "runtime": {"device": "cpu", "precision": "fp32"},
-        }
-    )
-
-
-@pytest.fixture(autouse=True)
-def _without_collections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate collects garbage after each training, which takes longer than these trainings."""
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)
+    searched = {"trials": 3, "validation_fraction": 0.34, "space": SPACE} | (search or {})
+    return tiny_config(finetune, search=searched, evaluate={"bundle": bundle})
 
 
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A prepared set of two classes, six groups each, three images a group."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    for name, level in {"dark": 60, "light": 180}.items():
-        Path("raw", name).mkdir(parents=True)
-        for number in range(18):
-            pixels = np.clip(rng.normal(level, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-            cv2.imwrite(f"raw/{name}/g{number // 3}_{number}.png", pixels)
+    draw_tiny(18, 3)
     found = Paths("tiny")
     prepare(config(), found)
     return found

@@ -216,7 +216,8 @@ class MemberTrainer:
         return balanced(train, self.labels[train], self.seed, epoch) if self.settings.sampling == "balanced" else train
 
     def _check_finite(self, losses: list[torch.Tensor], epoch: int) -> float:
-        values = torch.stack(losses).cpu()
+        """The mean loss, over all processes: one that stopped alone would leave the others waiting for it."""
+        values = self.accelerator.gather(torch.stack(losses)).reshape(-1, len(losses)).mean(0).cpu()
         bad = (~torch.isfinite(values)).nonzero()
         if len(bad):
             raise self._diverged(f"epoch {epoch}, step {int(bad[0])}: the loss is {float(values[bad[0]])}")
