@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -81,8 +82,10 @@ def train(
     if table is None and fold is not None:
         typer.echo(f"fold {fold} is done; others are not yet")
     if table is not None:
-        right = (table["label"] == table["predicted"]).mean()
-        typer.echo(f"{len(table)} images predicted out of fold, {right:.1%} right: {paths.oof}")
+        from microscopy_cls.evaluation.metrics import first_metrics
+
+        _show_headline(first_metrics(settings, paths))
+        typer.echo(f"{len(table)} images predicted out of fold: {paths.oof}")
 
 
 @command
@@ -93,10 +96,14 @@ def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
     settings, paths = _load(config, overrides)
     state = _finished_run(settings, paths)
     metrics = run(settings, paths, _tracker(settings, paths), state)
+    _show_headline(metrics)
+    typer.echo(f"metrics: {paths.metrics}\nmodel: {paths.bundle}")
+
+
+def _show_headline(metrics: Mapping[str, Any]) -> None:
     for name in ("accuracy", "f1_macro"):
         figure = metrics[name]
         typer.echo(f"{name} {figure['value']:.3f} [{figure['ci_low']:.3f}, {figure['ci_high']:.3f}]")
-    typer.echo(f"metrics: {paths.metrics}\nmodel: {paths.bundle}")
 
 
 @command

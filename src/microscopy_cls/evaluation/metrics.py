@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from microscopy_cls.config import Config, Paths
+from microscopy_cls.dataset.manifest import class_names, read_manifest, trainable
 from microscopy_cls.evaluation.binary import binary_scores, cross_fitted_calls, youden_threshold
 from microscopy_cls.evaluation.figures import figure, number
 from microscopy_cls.evaluation.intervals import LEVEL, Array, with_intervals
@@ -14,6 +16,14 @@ from microscopy_cls.evaluation.scores import METRICS, PER_CLASS, Predicted, all_
 
 Json = dict[str, Any]
 SHARES = set(METRICS) - {"log_loss", "ece"}  # 1 where all is right
+
+
+def first_metrics(config: Config, paths: Paths) -> Json:
+    """The figures of a run that has just finished: what `evaluate` will say of its accuracy, without the model."""
+    manifest, oof = read_manifest(paths.manifest), pd.read_parquet(paths.oof)
+    groups = oof["image_id"].map(trainable(manifest).set_index("image_id")["split_group"])
+    resamples = config.evaluate.bootstrap_samples
+    return out_of_fold_metrics(oof, groups, class_names(manifest), resamples=resamples, positive_class=None)
 
 
 def out_of_fold_metrics(

@@ -26,10 +26,11 @@ from microscopy_cls.evaluation.figures import figures
 from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.label_errors import find_label_errors, listed_label_errors
-from microscopy_cls.model.answers import member_answers
+from microscopy_cls.model.answers import member_runner
 from microscopy_cls.model.ensemble import member_probs
 from microscopy_cls.system.files import write_csv
 
+HIDINGS = {"centre_hidden": hide_centre, "border_hidden": hide_border}
 MAX_HIDDEN = 400  # images answered again with a part hidden: their accuracy is then known to about 5 points
 # Calibration errors after scaling that a reader would notice: "90 % sure" and 85 %, or 80 %, right.
 ECE_WARN, ECE_FAIL = 0.05, 0.10
@@ -117,8 +118,9 @@ def _occlusion(
     pixels, shown = open_pixels(paths.prepared), rows[chosen]
     truth, folds = held_out.truth[chosen], held_out.folds[chosen]
     right = {"whole": held_out.logits[chosen].argmax(1) == truth}
-    for name, hide in (("centre_hidden", hide_centre), ("border_hidden", hide_border)):
-        right[name] = _answered(tested, CachedSquares(pixels, shown, hide), folds).argmax(1) == truth
+    hidden = {name: CachedSquares(pixels, shown, hide) for name, hide in HIDINGS.items()}
+    for name, logits in _answered(tested, hidden, folds).items():
+        right[name] = logits.argmax(1) == truth
 
     def accuracies(weights: Array) -> dict[str, Array]:
         return {name: weights @ values / weights.sum(1) for name, values in right.items()}
@@ -128,14 +130,17 @@ def _occlusion(
     return {"num_images": len(chosen)} | figures(accuracies, groups, resamples=resamples, seed=seed, shares=shares)
 
 
-def _answered(tested: Bundle, changed: CachedSquares, folds: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Logits (n, classes) of changed images, each by the member of its fold."""
-    logits = np.empty((len(changed), len(tested.info.classes)), np.float32)
+def _answered(
+    tested: Bundle, changed: Mapping[str, CachedSquares], folds: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """Logits (n, classes) of images changed in several ways, each by the member of its fold."""
+    logits = {name: np.empty((len(folds), len(tested.info.classes)), np.float32) for name in changed}
     for member in tested.info.members:
         inside = folds == member.fold
         if inside.any():
-            of_fold = replace(changed, rows=changed.rows[inside])
-            logits[inside] = member_answers(tested.folder, tested.info, member, of_fold)[0]
+            answer = member_runner(tested.folder, tested.info, member)
+            for name, squares in changed.items():
+                logits[name][inside] = answer(replace(squares, rows=squares.rows[inside]))[0]
     return logits
 
 

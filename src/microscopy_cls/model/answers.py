@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microscopy_cls.model.bundle import BundleInfo, Member
-from microscopy_cls.model.vino import has_openvino, import_openvino, member_graph, numeric_hint, usual_precision
+from microscopy_cls.model.pipeline import Answers, Pipeline, filled
+from microscopy_cls.model.vino import has_openvino, member_graph, usual_precision
 from microscopy_cls.system.hardware import has_cuda
 from microscopy_cls.system.progress import bar
 
@@ -22,7 +24,7 @@ LONG = 512  # squares from which on a bar is worth its line
 
 Logits = NDArray[np.float32]
 Features = NDArray[np.float32]
-Run = Callable[[NDArray[np.uint8]], tuple[Any, Any]]
+Run = Callable[[Iterable[NDArray[np.uint8]]], Generator[Answers]]
 
 
 class Squares(Protocol):
@@ -54,18 +56,24 @@ def member_answers(folder: Path, info: BundleInfo, member: Member, squares: Squa
     Raises:
         BundleError: a file of the bundle is missing or damaged.
     """
+    return member_runner(folder, info, member)(squares)
+
+
+def member_runner(folder: Path, info: BundleInfo, member: Member) -> Callable[[Squares], tuple[Logits, Features]]:
+    """`member_answers` for more than one set of squares: the network is read and compiled once."""
     if has_openvino() and not has_cuda():
         precision = usual_precision(info.config.get("runtime", {}).get("precision", "fp32"))
-        run = _compiled(member_graph(folder, info, member), precision)
-        return _in_batches(run, _sliced(squares), len(squares), member.name)
-    from microscopy_cls.model.graph import load_graph
+        run: Run = Pipeline(member_graph(folder, info, member), precision, BATCH_SIZE).run
+    else:
+        from microscopy_cls.model.graph import load_graph
 
-    return torch_answers(load_graph(folder, info, member), squares, member.name)
+        run = _in_torch(load_graph(folder, info, member))
+    return lambda squares: _collected(run, _sliced(squares), len(squares), member.name)
 
 
 def torch_answers(graph: Graph, squares: Squares, what: str = "images") -> tuple[Logits, Features]:
     """Answers of a network in fp32, on CUDA where there is one; as `member_answers`."""
-    return _in_batches(_in_torch(graph), _sliced(squares), len(squares), what)
+    return _collected(_in_torch(graph), _sliced(squares), len(squares), what)
 
 
 def graph_answers(graph: Any, squares: Squares, precision: str = "fp32") -> tuple[Logits, Features]:
@@ -79,18 +87,8 @@ def graph_runner(graph: Any, precision: str) -> Callable[[Iterable[NDArray[np.ui
     The function that is returned takes parts of at most `BATCH_SIZE` squares, at least one part, and the number of all
     squares.
     """
-    run = _compiled(graph, precision)
-    return lambda parts, num: _in_batches(run, parts, num, "images")
-
-
-def _compiled(graph: Any, precision: str = "fp32") -> Run:
-    model = import_openvino().Core().compile_model(graph, "CPU", numeric_hint(precision))
-
-    def run(pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
-        found = model(pixels)
-        return found[0], found[1]
-
-    return run
+    pipeline = Pipeline(graph, precision, BATCH_SIZE)
+    return lambda parts, num: _collected(pipeline.run, parts, num, "images")
 
 
 def _in_torch(graph: Graph) -> Run:
@@ -99,10 +97,11 @@ def _in_torch(graph: Graph) -> Run:
     device = "cuda" if has_cuda() else "cpu"
     graph = graph.to(device).to(memory_format=torch.channels_last)
 
-    def run(pixels: NDArray[np.uint8]) -> tuple[Any, Any]:
-        with torch.inference_mode():
-            logits, features = graph(torch.from_numpy(pixels).to(device))
-        return logits.cpu().numpy(), features.cpu().numpy()
+    def run(parts: Iterable[NDArray[np.uint8]]) -> Generator[Answers]:
+        for part in parts:
+            with torch.inference_mode():
+                found = graph(torch.from_numpy(filled(part, BATCH_SIZE)).to(device))
+            yield [answer[: len(part)].cpu().numpy() for answer in found]
 
     return run
 
@@ -112,14 +111,11 @@ def _sliced(squares: Squares) -> Iterator[NDArray[np.uint8]]:
         yield squares[start : start + BATCH_SIZE]
 
 
-def _in_batches(run: Run, parts: Iterable[NDArray[np.uint8]], num: int, what: str) -> tuple[Logits, Features]:
-    """Batches of one size, the last one filled with zeros: an answer depends on its square alone, to the last bit."""
-    answers: list[tuple[Logits, Features]] = []
-    with bar(what, num, shown=num >= LONG) as shown:
-        for part in parts:
-            batch = np.zeros((BATCH_SIZE, *part.shape[1:]), np.uint8)
-            batch[: len(part)] = part
-            logits, features = (np.array(found[: len(part)], np.float32) for found in run(batch))
-            answers.append((logits, features))
-            shown.update(len(part))
-    return np.concatenate([logits for logits, _ in answers]), np.concatenate([features for _, features in answers])
+def _collected(run: Run, parts: Iterable[NDArray[np.uint8]], num: int, what: str) -> tuple[Logits, Features]:
+    answers: list[Answers] = []
+    with bar(what, num, shown=num >= LONG) as shown, closing(run(parts)) as found:
+        for answer in found:
+            answers.append(answer)
+            shown.update(len(answer[0]))
+    logits, features = (np.concatenate(found).astype(np.float32, copy=False) for found in zip(*answers, strict=True))
+    return logits, features

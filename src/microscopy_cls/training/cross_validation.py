@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -159,33 +160,39 @@ class CrossValidation:
 
     def _features(self, rows: Rows, num_views: int) -> NDArray[np.float32]:
         """Of images in several views, by the network that the folds start from, (num_views, n, d)."""
-        network = self._network(0, self.accelerator.device)
         size_px, batch_size = self.config.model.image_size_px, self.state.batch_size
         return view_features(
-            network, self.normalise, self.batches, rows, num_views, size_px, batch_size, self.accelerator
+            self._still, self.normalise, self.batches, rows, num_views, size_px, batch_size, self.accelerator
         )
+
+    @cached_property
+    def _still(self) -> torch.nn.Module:
+        """The network that is not trained: all probes differ in its classifier alone."""
+        return self._network(0, self.accelerator.device)
 
     def _train_fold(self, part: Part, place: int, total: int, shown: tqdm[Any]) -> None:
         settings, aloud = self.config.finetune, self.accelerator.is_main_process
         with self.tracker.fold(part.run) as tracked:
             telling = Telling(part.name, place, total, settings.epochs, tracked, shown, aloud=aloud)
-            (self._probe_fold if settings.strategy == "probe" else self._fine_tune_fold)(part, telling)
+            if settings.strategy == "probe":
+                self._probe_fold(part, telling)
+            else:
+                self._fine_tune_fold(part, telling)
+                self.accelerator.free_memory()
         self.accelerator.wait_for_everyone()
-        self.accelerator.free_memory()
 
     def _probe_fold(self, part: Part, telling: Telling) -> None:
         """A new head on the frozen network. Inner folds choose its penalty, so no image is put aside for that."""
         started = time.perf_counter()
         data = self.images.part(part, 0, self.config.folds.seed)
-        network = self._network(self.images.number_of(part), self.accelerator.device)
         head = self._fit_head(data, self.config.finetune)
-        write_head(network, head)
+        write_head(self._still, head)
         row = self.frozen.row(data, head)
         telling.probe(row)
         telling.images(len(data.test))
         if self.accelerator.is_main_process:
             features = self.frozen.features[data.test]
-            self._finish_fold(data, network, [row], 0, Predictions(head.logits(features), features), started)
+            self._finish_fold(data, self._still, [row], 0, Predictions(head.logits(features), features), started)
 
     def _fit_head(self, data: FoldData, settings: Finetune) -> Probe:
         return self.frozen.fit(data.train, settings, self.config.runtime.seed + self.images.number_of(data.part))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ STRENGTHS = tuple(10.0**power for power in range(4, -3, -1))  # of the penalty, 
 UNTRIED_STRENGTH = 1.0  # where no image can be spared to choose by
 MAX_STEPS = 1000  # weak penalties on separable classes converge later than they gain
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 Codes = NDArray[np.int64]
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class Probe:
 def fit_probe(features: NDArray[np.float32], labels: Codes, groups: Names, weights: Array | None, seed: int) -> Probe:
     """Multinomial logistic regression with the L2 penalty that inner folds of the same images find best.
 
+    Computed in float32, which halves the time: losses differ by 1e-4 from those in float64 (covid-xray3).
+
     Args:
         features: of the training images, (n, d), in an order that does not change.
         labels: class index, (n,); every class from 0 on is there.
@@ -64,10 +67,13 @@ def fit_probe(features: NDArray[np.float32], labels: Codes, groups: Names, weigh
     """
     mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
     spread[spread == 0] = 1
-    columns, turned = _turned((features - mean) / spread)
+    columns, turned = _turned(((features - mean) / spread).astype(np.float32))
     counts = np.ones(len(labels)) if weights is None else weights[labels]
-    strength, held_out = _choose(columns, labels, groups, counts, seed)
-    weight, bias = _fit(LogisticRegression(), columns, labels, counts, strength)
+    # Products this small cost threads more than they gain: 31 s a fold of 640 images on two threads, 5 s on one.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is a little more penalty
+        strength, held_out = _choose(columns, labels, groups, counts, seed)
+        weight, bias = _fit(LogisticRegression(), columns, labels, counts, strength)
     weight = (weight if turned is None else weight @ turned) / spread
     bias = bias - weight @ mean
     return Probe(weight.astype(np.float32), bias.astype(np.float32), strength, held_out.astype(np.float32))
@@ -110,16 +116,26 @@ def _choose(columns: Array, labels: Codes, groups: Names, counts: Array, seed: i
         return UNTRIED_STRENGTH, nothing
     best = np.inf, UNTRIED_STRENGTH, nothing
     models = [LogisticRegression(warm_start=True) for _ in folds]  # each starts where the stronger penalty led
-    for strength in STRENGTHS:
-        logits = nothing.copy()
-        for model, (train, held) in zip(models, folds, strict=True):
-            weight, bias = _fit(model, columns[train], labels[train], counts[train], strength)
-            logits[held] = columns[held] @ weight.T + bias
-        known = np.isfinite(logits[:, 0])
-        loss = mean_loss(logits[known], labels[known], counts[known])
-        if loss >= best[0]:  # it falls, then rises; still weaker ones would only take long
-            break
-        best = loss, strength, logits
+
+    def logits_of(place: int, strength: float) -> Array:
+        train, held = folds[place]
+        weight, bias = _fit(models[place], columns[train], labels[train], counts[train], strength)
+        told: Array = columns[held] @ weight.T + bias
+        return told
+
+    with ThreadPoolExecutor(
+        len(folds)
+    ) as pool:  # their products let the interpreter go: 1.4 times as fast on two cores
+        for strength in STRENGTHS:
+            logits = nothing.copy()
+            found = pool.map(logits_of, range(len(folds)), [strength] * len(folds))
+            for (_, held), answers in zip(folds, found, strict=True):
+                logits[held] = answers
+            known = np.isfinite(logits[:, 0])
+            loss = mean_loss(logits[known], labels[known], counts[known])
+            if loss >= best[0]:  # it falls, then rises; still weaker ones would only take long
+                break
+            best = loss, strength, logits
     return best[1], best[2]
 
 
@@ -128,10 +144,7 @@ def _fit(
 ) -> tuple[Array, Array]:
     """Weight (classes, d) and bias (classes,) under a penalty."""
     model.set_params(C=1 / strength, max_iter=MAX_STEPS)
-    # Products this small cost threads more than they gain: 31 s a fold of 640 images on two threads, 5 s on one.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is a little more penalty
-        model.fit(columns, labels, sample_weight=counts)
+    model.fit(columns, labels, sample_weight=counts)
     weight, bias = model.coef_, model.intercept_
     if len(weight) == 1:  # of two classes scikit-learn keeps the difference
         return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

@@ -32,7 +32,7 @@ def validation_scores(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> 
 
 
 def mean_loss(
-    logits: NDArray[np.floating], truth: NDArray[np.int64], counts: NDArray[np.float64] | None = None
+    logits: NDArray[np.floating], truth: NDArray[np.int64], counts: NDArray[np.floating] | None = None
 ) -> float:
     """Cross-entropy, (n, classes) against (n,), where row i counts `counts[i]` times."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)

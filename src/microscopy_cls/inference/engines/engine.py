@@ -43,12 +43,3 @@ class Engine(Protocol):
         Takes some batches ahead of the answers it gives, where that keeps the device busy.
         """
         ...
-
-
-def filled(pixels: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
-    """Pixels, contiguous, with zeros added up to the batch size."""
-    if len(pixels) == batch_size:
-        return np.ascontiguousarray(pixels)
-    whole = np.zeros((batch_size, *pixels.shape[1:]), np.uint8)
-    whole[: len(pixels)] = pixels
-    return whole

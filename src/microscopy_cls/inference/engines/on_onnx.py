@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microscopy_cls.errors import MissingDependencyError
-from microscopy_cls.inference.engines.engine import Outputs, filled
+from microscopy_cls.inference.engines.engine import Outputs
 from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.graph import load_graph, write_onnx
+from microscopy_cls.model.pipeline import filled
 from microscopy_cls.system.hardware import num_cores
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from microscopy_cls.inference.engines.engine import Outputs, filled
+from microscopy_cls.inference.engines.engine import Outputs
 from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.graph import load_graph
+from microscopy_cls.model.pipeline import filled
 
 AHEAD = 2  # batches queued on the device while the next one is read
 
