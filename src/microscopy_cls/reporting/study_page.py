@@ -22,7 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIGHTS = {"holds": "pass", "fails": "fail", "open": "warn"}
 COSTS = (("params", 1e6, "parameters, millions"), ("gflops", 1.0, "GFLOPs an image"))
 ENDS = ("ci_low", "ci_high")
-NEAREST = 0.09  # of the axis: closer points would hide each other's intervals and names
+NEAREST = 0.12  # of the axis: closer points would hide each other's intervals and names
 NUM_LABEL_CHARS = 12
 
 
