@@ -549,9 +549,10 @@ def test_leaving_one_group_out_makes_each_declared_group_a_fold_and_tells_it(cap
     assert "each of the 6 groups is a fold of its own; folds.num is not used" in caplog.text
 
 
-def test_groups_that_share_near_duplicates_are_left_out_together() -> None:
+def test_groups_that_share_near_duplicates_are_left_out_together_and_named(caplog: pytest.LogCaptureFixture) -> None:
     plant_near_duplicate("alga/slide5_near.png", of="alga/slide0_0.png")
     manifest = run(folds_scheme="leave_one_group_out").set_index("image_id")
+    assert "2 declared groups are joined into 1, for example slide0, slide5: they share copies" in caplog.text
     assert manifest.loc["alga/slide5_near.png", "fold"] == manifest.loc["yeast/slide0_1.png", "fold"]
     assert manifest["fold"].nunique() == 5
 

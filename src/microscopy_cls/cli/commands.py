@@ -59,9 +59,7 @@ def audit(config: ConfigPath, overrides: Overrides = None) -> None:
 
     settings, paths = _load(config, overrides)
     found = run(settings, paths)
-    for question, verdict in found["verdicts"].items():
-        for line in wrapped(found["reasons"][question], f"{question:<11}{verdict:<6}", " " * 17):
-            typer.echo(line)
+    _show_verdicts(found["verdicts"], found["reasons"])
     typer.echo(f"audit: {paths.audit}")
 
 
@@ -97,7 +95,16 @@ def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
     state = _finished_run(settings, paths)
     metrics = run(settings, paths, _tracker(settings, paths), state)
     _show_headline(metrics)
+    _show_verdicts(
+        {key: verdict for key, verdict in metrics["verdicts"].items() if verdict != "pass"}, metrics["reasons"]
+    )
     typer.echo(f"metrics: {paths.metrics}\nmodel: {paths.bundle}")
+
+
+def _show_verdicts(verdicts: Mapping[str, str], reasons: Mapping[str, str]) -> None:
+    for question, verdict in verdicts.items():
+        for line in wrapped(reasons[question], f"{question:<12}{verdict:<6}", " " * 18):
+            typer.echo(line)
 
 
 def _show_headline(metrics: Mapping[str, Any]) -> None:

@@ -44,7 +44,7 @@ def table_of(found: Json) -> Iterator[str]:
     for name, row in found["metrics"].items():
         difference, test = row["difference"], row["t_test"]
         ends = f"[{difference['ci_low']:+.3f}, {difference['ci_high']:+.3f}]"
-        told = f"p = {test['p_value']:.3f}" if test else "-"
+        told = "-" if not test else f"p = {test['p_value']:.3f}" if test["p_value"] >= 0.001 else "p < 0.001"
         yield f"{WORDS[name]:<19}{row['a']:>8.3f}{row['b']:>8.3f}{difference['value']:>+9.3f}   {ends:<18} {told}"
     yield ""
     only = found["discordant"]

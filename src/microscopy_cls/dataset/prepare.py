@@ -136,6 +136,7 @@ def _tell(listing: Listing, manifest: pd.DataFrame, config: Config) -> None:
     _tell_near_duplicates(manifest, config.folds.group_near_duplicates)
     if config.folds.scheme == "leave_one_group_out":
         log.info("each of the %d groups is a fold of its own; folds.num is not used", num_folds(manifest))
+        _tell_joined_groups(manifest)
     lost = sorted(set(manifest["label"]) - set(manifest.loc[manifest["status"] == "ok", "label"]))
     if lost:
         log.warning("no file of these classes is usable, so the model will not know them: %s", ", ".join(lost))
@@ -160,6 +161,19 @@ def _tell_of_exclusion(exclude: Path | None, label_errors: Path) -> None:
             "that you looked at and found wrong, and name that file.",
             exclude,
         )
+
+
+def _tell_joined_groups(manifest: pd.DataFrame) -> None:
+    """Which declared groups share a fold, though each was to be one, because they share copies."""
+    images = manifest[manifest["fold"] >= 0]
+    joined = images.groupby("split_group")["group"].unique()
+    joined = joined[joined.map(len) > 1]
+    if len(joined):
+        log.warning(
+            "%d declared groups are joined into %d, for example %s: they share copies or near-copies. "
+            "folds.group_near_duplicates: false keeps those apart that share near-copies only.",
+            joined.map(len).sum(), len(joined), ", ".join(map(str, sorted(joined.iloc[0]))),
+        )  # fmt: skip
 
 
 def _tell_near_duplicates(manifest: pd.DataFrame, grouped: bool) -> None:

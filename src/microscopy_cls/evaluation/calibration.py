@@ -191,7 +191,7 @@ def _temperature_alone(logits: Array, truth: Ints) -> Scaling:
 def _lower_end(gain: Array, groups: NDArray[np.object_], resamples: int, seed: int) -> float:
     """Of the mean of a gain a image, over resampled groups."""
     means = [weights @ gain / weights.sum(1) for weights in group_resamples(groups, resamples, seed)]
-    return float(interval(np.concatenate(means))[0])
+    return float(interval(np.concatenate(means), len(np.unique(groups)))[0])
 
 
 def _log_sum(logits: Array) -> Array:

@@ -19,8 +19,11 @@ def figure(value: float, low: float, high: float, num_groups: int = 0) -> Figure
 
     Args:
         value, low, high: NaN where there is none.
-        num_groups: behind a share, whose interval has a width also where all or none agree; 0 for what is no share.
+        num_groups: behind a share, whose interval lies between 0 and 1 and has a width also where all or none agree;
+            0 for what is no share.
     """
+    if num_groups:
+        low, high = max(0.0, low), min(1.0, high)
     if num_groups and value == low == 1:
         low = end_where_all_agree(num_groups)
     if num_groups and value == high == 0:

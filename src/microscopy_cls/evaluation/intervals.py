@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student
 
 Array = NDArray[np.float64]
 LEVEL = 0.95
+FEW = 8  # groups; of so many the outer quantiles are still among 1,000 resamples: 0.6 % on each side
 CELLS_AT_ONCE = 8_000_000  # weights held in memory at a time: 64 MB; no score takes more than a few times that
 
 Scores = Callable[[Array], dict[str, Array]]
@@ -29,12 +32,35 @@ def group_resamples(groups: NDArray[np.object_], num: int, seed: int) -> Iterato
         yield draws[:, codes].astype(np.float64)
 
 
-def interval(values: Array) -> tuple[Array, Array]:
-    """Lower and upper end over the first axis; resamples without a value (NaN) do not count."""
-    tail = (1 - LEVEL) / 2 * 100
-    known = np.where(np.isnan(values).all(0), 0, values)  # nanpercentile warns of columns without any value
-    low, high = np.nanpercentile(known, [tail, 100 - tail], axis=0)
-    return np.where(np.isnan(values).all(0), np.nan, low), np.where(np.isnan(values).all(0), np.nan, high)
+def interval(values: Array, num_groups: int) -> tuple[Array, Array]:
+    """Lower and upper end over the first axis; resamples without a value (NaN) do not count.
+
+    Resamples of n groups spread too little, by sqrt((n - 1) / n), and their quantiles are those of a normal
+    distribution where Student's with n - 1 degrees is due. From `FEW` groups on the quantiles go further out (the
+    expanded percentile interval: Hesterberg 2015, doi:10.1080/00031305.2015.1089789). Of fewer, there are none further
+    out, so their mean and spread make Student's interval: over two groups, 18 spreads to each side.
+
+    Args:
+        values: of the resamples, (num, ...).
+        num_groups: that were resampled. Of one group there is no interval: NaN.
+    """
+    unknown = np.isnan(values).all(0)
+    known = np.where(unknown, 0, values)  # nanpercentile warns of columns without any value
+    reach = _reach(num_groups)
+    if num_groups >= FEW:
+        tail = float(norm.sf(reach))
+        low, high = np.nanpercentile(known, [100 * tail, 100 * (1 - tail)], axis=0)
+    else:
+        middle, spread = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+        low, high = middle - reach * spread, middle + reach * spread
+    return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+
+
+def _reach(num_groups: int) -> float:
+    """How many of the resamples' standard deviations an interval of `LEVEL` reaches to each side; NaN for one group."""
+    if num_groups < 2:
+        return np.nan
+    return float(np.sqrt(num_groups / (num_groups - 1)) * student.ppf((1 + LEVEL) / 2, num_groups - 1))
 
 
 def with_intervals(
@@ -55,8 +81,9 @@ def with_intervals(
     each = (folds[None, :] == np.unique(folds)[:, None]).astype(np.float64)
     whole, per_fold = scores(every), scores(each)
     resampled = [scores(weights) for weights in group_resamples(groups, num, seed)]
+    num_groups = len(np.unique(groups))
     for name, value in whole.items():
-        low, high = interval(np.concatenate([part[name] for part in resampled]))
+        low, high = interval(np.concatenate([part[name] for part in resampled]), num_groups)
         yield name, value[0], np.minimum(low, value[0]), np.maximum(high, value[0]), per_fold[name]
 
 

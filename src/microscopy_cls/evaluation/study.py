@@ -115,14 +115,26 @@ def _claim(claim: Claim, runs: Mapping[str, FinishedRun]) -> Json:
     compared = {than: compare(runs[than].name, runs[claim.better].name) for than in claim.than}
     found = {than: one["metrics"][JUDGED]["difference"] for than, one in compared.items()}
     verdict = verdict_of(found.values())
+    doubts = [sentence for name in (claim.better, *claim.than) if (sentence := unlearnt(name, runs[name]))]
     width = max((one["ci_high"] - one["ci_low"]) / 2 for one in found.values())
     return {
         **claim.model_dump(mode="json"),
         "verdict": verdict,
         "headline": HEADLINES[verdict],
-        "sentences": [*(told(claim.better, than, one) for than, one in found.items()), detectable(width)],
+        "sentences": [*(told(claim.better, than, one) for than, one in found.items()), detectable(width), *doubts],
         "half_width": round(width, 6),
     }
+
+
+def unlearnt(name: str, run: FinishedRun) -> str | None:
+    """A warning where a variant is not shown to be better than no network at all."""
+    accuracy, guessed = _figures(run)["accuracy"], _images(run)["majority_accuracy"]
+    if accuracy["ci_low"] > guessed:
+        return None
+    return (
+        f"{name} is not shown to be better than always naming the commonest class ({100 * guessed:.1f} %): networks "
+        "that have hardly learnt tell little about their shapes. Train longer (finetune.epochs)."
+    )
 
 
 def detectable(half_width: float) -> str:

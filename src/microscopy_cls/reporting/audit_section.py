@@ -33,8 +33,8 @@ OCCLUSIONS = {
 }
 FLAGS = {
     "blurred": "hardly any fine detail",
-    "dark": "most of it nearly black",
-    "bright": "most of it nearly white",
+    "dark": "far darker than the others, or nearly black",
+    "bright": "far brighter than the others, or nearly white",
     "saturated": "many pixels at the end of the scale",
     "empty": "nothing but background",
     "constant": "one grey value",

@@ -73,6 +73,7 @@ def claims(config: Config, inputs: Inputs, classes: Sequence[ClassRow]) -> list[
             "Which images happened to be collected. Not the luck of training (another random seed gives slightly other "
             "figures), and not wrong labels.",
         ),
+        _few_groups(inputs),
         _few(classes, inputs),
         _kept_out(inputs),
         Claim(
@@ -156,6 +157,16 @@ def _refit(config: Config, inputs: Inputs) -> Claim | None:
         "prediction sets are those of all out-of-fold answers, and that of its novelty was found on the folds’ members."
     )
     return Claim("A refit.", text)
+
+
+def _few_groups(inputs: Inputs) -> Claim | None:
+    num = int(inputs.metrics.get("num_groups") or 0)
+    if not inputs.grouped or num >= FEW_GROUPS:
+        return None
+    return Claim(
+        f"Only {counted(num, 'group')}.",
+        "The intervals allow for that as far as intervals can. What the next group will be like, so few hardly tell.",
+    )
 
 
 def _few(classes: Sequence[ClassRow], inputs: Inputs) -> Claim | None:

@@ -94,7 +94,7 @@ def _checked(metrics: Mapping[str, Any]) -> list[Light]:
 def class_sizes(classes: Sequence[ClassRow], grouped: bool) -> Light:
     """Whether the smallest class is large enough for figures of its own."""
     smallest = min(classes, key=lambda row: row.num_groups)
-    size = counted(smallest.num_groups, "group" if grouped else "image")
+    size = counted(smallest.num_groups, "group" if grouped else "different image")
     state: State = "pass" if smallest.num_groups >= NUM_RELIABLE else "warn"
     says = "enough for figures of its own"
     if smallest.num_groups < NUM_RELIABLE:

@@ -61,7 +61,8 @@ class Telling:
         """A fitted head."""
         self._track(row)
         if self._aloud:
-            log.info("%s: penalty %g, F1 in inner folds %.3f", self.name, row["penalty"], row["val_f1_macro"])
+            tried = "not tried" if np.isnan(row["val_f1_macro"]) else f"F1 in inner folds {row['val_f1_macro']:.3f}"
+            log.info("%s: penalty %g, %s", self.name, row["penalty"], tried)
 
     def trial(self, number: int, num_trials: int, trial: Trial) -> None:
         """A finished trial of the search before the training."""

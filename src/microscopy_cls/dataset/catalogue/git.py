@@ -141,7 +141,8 @@ class Store:
         options = ("--quiet", "--filter=blob:none", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
         done = self._try("fetch", *options, *arguments, stdin=stdin, protocols=NETWORK)
         if done.returncode:
-            raise DataError(f"{self._source}: cannot be fetched from: {_explained(done.stderr)}")
+            told = _explained(done.stderr)
+            raise DataError(f"{self._source}: cannot be reached: {told} A copy will do as well (--source).")
 
     def _run(self, *arguments: str, stdin: bytes = b"") -> bytes:
         done = self._try(*arguments, stdin=stdin)
