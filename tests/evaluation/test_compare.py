@@ -173,7 +173,10 @@ def test_every_answer_cautions_that_one_training_stands_behind_each_run() -> Non
 def test_few_groups_are_cautioned_of() -> None:
     finish("a", images(num_groups=6))
     finish("b", images(num_groups=6), [0])
-    assert compare("a", "b")["cautions"][1] == "There are only 6 groups: the intervals are too narrow."
+    assert (
+        compare("a", "b")["cautions"][1]
+        == "There are only 6 groups: what the next one will be like, so few hardly tell."
+    )
 
 
 def test_runs_with_other_folds_are_compared_without_a_test_over_folds() -> None:

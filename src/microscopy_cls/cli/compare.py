@@ -47,6 +47,10 @@ def table_of(found: Json) -> Iterator[str]:
         told = "-" if not test else f"p = {test['p_value']:.3f}" if test["p_value"] >= 0.001 else "p < 0.001"
         yield f"{WORDS[name]:<19}{row['a']:>8.3f}{row['b']:>8.3f}{difference['value']:>+9.3f}   {ends:<18} {told}"
     yield ""
+    of_ensembles = "; those of an ensemble are calibrated already" if "ensembles" in found else ""
+    yield from wrapped(
+        f"Log loss is of the answers before calibration, which may take much of it away{of_ensembles}.", "", ""
+    )
     only = found["discordant"]
     yield from wrapped(
         f"Only A is right on {only['only_a_right']} images, only B on {only['only_b_right']} (McNemar's exact p = "

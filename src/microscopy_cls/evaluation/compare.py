@@ -26,7 +26,7 @@ WORDS = {
 JUDGED = "accuracy"  # chosen here and not by the numbers: whoever takes the metric that differs most finds chance
 LOWER_IS_BETTER = {"log_loss"}
 RESAMPLES = 2000  # twice those of evaluate: a verdict hangs on one end of the interval
-FEW_GROUPS = 10  # intervals from few clusters are too narrow: Cameron et al. 2008, doi:10.1162/rest.90.3.414
+FEW_GROUPS = 10  # from so few clusters intervals are rough: Cameron et al. 2008, doi:10.1162/rest.90.3.414
 
 
 def compare(name_a: str, name_b: str) -> Json:
@@ -177,5 +177,7 @@ def _cautions(groups_a: pd.Series, groups_b: pd.Series, joined: pd.Series) -> li
             f"share an image are joined into {joined.nunique()}."
         )
     if joined.nunique() < FEW_GROUPS:
-        cautions.append(f"There are only {joined.nunique()} groups: the intervals are too narrow.")
+        cautions.append(
+            f"There are only {joined.nunique()} groups: what the next one will be like, so few hardly tell."
+        )
     return cautions
