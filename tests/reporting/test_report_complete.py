@@ -1,5 +1,6 @@
 """Laws of the page when every stage has said its part: the verdict, and the sections that not every run has."""
 
+import json
 import re
 from pathlib import Path
 
@@ -374,6 +375,14 @@ def test_the_method_paragraph_says_data_protocol_figures_and_software(whole_page
         "(12 images in 4 groups) the mean of all models had an accuracy of 60.0 %", "torch 2.9",
     ):  # fmt: skip
         assert words in text
+
+
+def test_the_method_paragraph_names_a_file_of_weights_without_its_folder():
+    paths = write_complete(experiment())
+    file = paths.runs / "run_state.json"
+    start = {"kind": "file", "location": "/home/jo/secret/pollen.safetensors", "licence": None}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"weights": start}))
+    assert "fine-tuned from pollen.safetensors weights" in told(report(paths), "method")
 
 
 def test_a_run_without_groups_and_weights_claims_neither():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from microscopy_cls.config import Config
@@ -49,6 +50,8 @@ def _model(config: Config, inputs: Inputs) -> str:
         return f"Calibrated probabilities of several models were averaged, fold by fold: {listed_runs(inputs.metrics)}."
     weights, tune = inputs.run_state.get("weights") or {}, config.finetune
     start = weights.get("tag") or weights.get("location") or config.model.weights
+    if weights.get("kind") == "file":  # where it lay is nobody's business in a paper
+        start = Path(start).name
     started = "trained from random weights" if config.model.weights == "none" else f"fine-tuned from {start} weights"
     side, batch = config.model.image_size_px, inputs.run_state.get("batch_size")
     if tune.strategy == "probe":
