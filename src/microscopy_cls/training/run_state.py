@@ -18,7 +18,6 @@ from microscopy_cls.system.versions import git_commit, software_versions
 from microscopy_cls.training.parts import REFIT
 
 STATE_FILE = "run_state.json"
-KEPT = {"mlflow.json"}  # the tracking run decides by itself whether it goes on
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +102,9 @@ def begin(folder: Path, wanted: RunState, restart: bool) -> tuple[RunState, bool
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run left."""
+    """Remove what an earlier run left, the record of its tracking too: nothing may be logged into that one again."""
+    (folder / STATE_FILE).unlink(missing_ok=True)  # first: what a kill leaves of the rest must not pass for a run
     for path in folder.glob("*"):
-        if path.name in KEPT:
-            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
