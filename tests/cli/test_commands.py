@@ -42,6 +42,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return lambda *words: runner.invoke(app, list(words))
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_run_does_not_overwrite_an_ensemble_of_its_name(run: Run, command: str) -> None:
+    state = Path("data/runs/tiny/run_state.json")
+    state.parent.mkdir(parents=True)
+    state.write_text('{"identity": {"ensemble": {}}}')
+    result = run(command, "-c", "tiny.yaml")
+    assert result.exit_code == 2
+    assert "name tiny: is the name of an ensemble, which would be overwritten" in result.stderr
+    assert state.is_file()
+
+
 def test_the_stages_run_one_after_another_and_write_what_the_contract_names(run: Run) -> None:
     for stage in ("prepare", "train", "evaluate", "report"):
         result = run(stage, "-c", "tiny.yaml")

@@ -145,6 +145,23 @@ def test_a_variant_that_cannot_be_built_is_told_before_anything_is_read(run: Run
     assert not Path("data/prepared/other-width").exists()
 
 
+def test_a_run_that_does_not_say_what_a_fold_took_is_named(run: Run) -> None:
+    from microscopy_cls.config.study import load_study, variant_configs
+    from microscopy_cls.errors import DataError
+    from microscopy_cls.evaluation.study import study_results
+
+    configs = variant_configs(asked := load_study(Path("width.yaml")), Path("tiny.yaml"))
+    file = Path("data/runs/tiny-width-slim/run_state.json")
+    text = file.read_text()
+    file.write_text(json.dumps(json.loads(text) | {"fold_seconds": {"0": 1.0}}))
+    with pytest.raises(DataError) as raised:
+        study_results(asked, "tiny", configs)
+    file.write_text(text)
+    assert str(raised.value) == (
+        f"{file}: does not say how long the folds 1 took. Remove data/runs/tiny-width-slim and run the study again."
+    )
+
+
 def test_a_folder_prepared_under_a_variants_name_is_not_replaced(run: Run) -> None:
     Path("data/prepared/mine-width-slim").mkdir()
     result = run("study", "width.yaml", "-c", "tiny.yaml", "--set", "name=mine")

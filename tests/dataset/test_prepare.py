@@ -18,6 +18,7 @@ from microscopy_cls.dataset import cache
 from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.dataset.manifest import COLUMNS, class_names, manifest_digest, read_manifest, trainable
 from microscopy_cls.dataset.prepare import prepare, reading_of
+from microscopy_cls.dataset.share import share_prepared
 from microscopy_cls.errors import DataError, FoldError
 
 PATHS = Paths("cells")
@@ -560,3 +561,30 @@ def test_groups_that_share_near_duplicates_are_left_out_together_and_named(caplo
 def test_leaving_one_group_out_needs_declared_groups() -> None:
     with pytest.raises(FoldError, match="no groups are declared"):
         run(folds_scheme="leave_one_group_out", data_group_regex=None)
+
+
+# Folders that several names share
+
+
+def test_preparing_under_a_name_that_shares_a_folder_leaves_the_others_images(
+    raw: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = Paths("study")
+    prepare(config_of(), shared)
+    before = {file.name: file.read_bytes() for file in shared.prepared.iterdir()}
+    share_prepared(shared.prepared, PATHS.prepared)
+    next((raw / "alga").iterdir()).unlink()
+    with caplog.at_level(logging.WARNING):
+        prepare(config_of(), PATHS)
+    assert {file.name: file.read_bytes() for file in shared.prepared.iterdir()} == before
+    assert len(read_manifest(PATHS.manifest)) == len(good_names()) - 1
+    assert "data/prepared/cells: was a link to study; from here on it has images of its own" in caplog.text
+
+
+def test_a_link_to_another_disk_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    PATHS.prepared.parent.mkdir(parents=True)
+    PATHS.prepared.symlink_to(tmp_path / "disk", target_is_directory=True)
+    prepare(config_of(), PATHS)
+    assert PATHS.prepared.is_symlink()
+    assert (tmp_path / "disk" / "manifest.parquet").is_file()

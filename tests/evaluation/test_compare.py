@@ -16,6 +16,7 @@ from microscopy_cls.cli import compare as _  # noqa: F401  registers it
 from microscopy_cls.cli.main import app
 from microscopy_cls.cli.text import WIDTH
 from microscopy_cls.config import Paths
+from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation import compare as module
 from microscopy_cls.evaluation.compare import WORDS, compare, verdict
@@ -41,6 +42,7 @@ def images(num: int = 120, num_groups: int = 40) -> pd.DataFrame:
             "split_group": [f"slide{group:02d}" for group in groups],
             "fold": groups % 4,
             "sha256": [f"{row:064x}" for row in rows],
+            "pixel_digest": [f"{row:032x}" for row in rows],
         }
     )
 
@@ -54,7 +56,7 @@ def finish(name: str, manifest: pd.DataFrame, wrong: Any = (), settings: dict[st
     for path, table in ((paths.manifest, manifest), (paths.oof, oof.sample(frac=1, random_state=0))):
         path.parent.mkdir(parents=True)
         table.to_parquet(path, index=False)
-    write_json(paths.runs / "run_state.json", {"identity": (settings or {}) | {"manifest": name}})
+    write_json(paths.runs / "run_state.json", {"identity": (settings or {}) | {"manifest": manifest_digest(manifest)}})
 
 
 def repeat(name: str, folds: pd.Series, wrong: Any = ()) -> None:
@@ -229,12 +231,26 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         compare("a", "b")
 
 
-def test_predictions_of_other_images_than_the_manifest_names_are_refused() -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"fold": lambda rows: (rows["fold"] + 1) % 4},
+        {"pixel_digest": lambda rows: rows["pixel_digest"].where(rows.index > 0, "f" * 32)},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+@pytest.mark.parametrize(("settings", "again"), [({}, "train"), ({"ensemble": {}}, "ensemble")])
+def test_predictions_of_other_images_than_the_manifest_names_are_refused(
+    changed: dict[str, Any], settings: dict[str, Any], again: str
+) -> None:
     finish("a", images())
-    finish("b", images())
-    images().assign(fold=lambda rows: (rows["fold"] + 1) % 4).to_parquet(Paths("b").manifest)
-    with pytest.raises(DataError, match=r"data/runs/b: was trained on other images than .* names\. Run train again"):
+    finish("b", images(), settings=settings)
+    images().assign(**changed).to_parquet(Paths("b").manifest)
+    with pytest.raises(DataError) as raised:
         compare("a", "b")
+    assert str(raised.value) == (
+        f"data/runs/b: was trained on other images than data/prepared/b/manifest.parquet names. Run {again} again."
+    )
 
 
 def test_a_single_group_gives_no_interval_and_is_refused() -> None:

@@ -19,6 +19,7 @@ from microscopy_cls.cli import ensemble as _  # noqa: F401  registers it
 from microscopy_cls.cli.main import app
 from microscopy_cls.config import Paths
 from microscopy_cls.dataset.cache import open_pixels
+from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.errors import BundleError, ConfigError, DataError, ExportError
 from microscopy_cls.evaluation.compare import compare
 from microscopy_cls.evaluation.ensemble import Ensembled, ensemble
@@ -66,9 +67,13 @@ def copy(name: str, new: str) -> None:
 
 
 def change(name: str, changed: Any) -> None:
-    """Change the tables of images alike."""
-    for path in (Paths(name).manifest, Paths(name).oof):
+    """Change the tables of images alike, as if the run had been trained on them."""
+    paths, state = Paths(name), Paths(name).runs / "run_state.json"
+    for path in (paths.manifest, paths.oof):
         changed(pd.read_parquet(path)).to_parquet(path)
+    content = read_json(state)
+    content["identity"]["manifest"] = manifest_digest(pd.read_parquet(paths.manifest))
+    write_json(state, content)
 
 
 def oof_of(name: str) -> np.ndarray:
@@ -153,6 +158,7 @@ def test_members_of_all_parts_are_named_from_the_ensembles_folder() -> None:
 def test_figures_say_what_the_ensemble_gains_over_its_best_run_all_calibrated() -> None:
     found = DONE[0].metrics
     assert read_json(Paths("both").metrics) == json.loads(json.dumps(found))
+    assert found["fingerprint"] == read_json(Paths("both").runs / "run_state.json")["fingerprint"]
     runs = {run["name"]: run for run in found["ensemble"]["runs"]}
     assert found["ensemble"]["best"] == max(runs, key=lambda name: runs[name]["accuracy"])
     rows = found["ensemble"]["compared"]["metrics"]

@@ -26,7 +26,7 @@ from microscopy_cls.model import get_model
 from microscopy_cls.model.bundle import read_bundle
 from microscopy_cls.model.doubt import softmax
 from microscopy_cls.model.members import save_weights
-from microscopy_cls.system.files import read_json, sha256_of_file
+from microscopy_cls.system.files import read_json, sha256_of_file, sha256_of_json
 from microscopy_cls.tracking import NullTracker
 
 PATHS = Paths("cells")
@@ -122,6 +122,7 @@ def test_metrics_are_written_and_returned_and_of_all_usable_images(state: dict[s
     metrics = evaluate(config_of(), PATHS, NullTracker(), state)
     assert read_json(PATHS.metrics) == json.loads(json.dumps(metrics))
     assert (metrics["name"], metrics["num_images"], metrics["num_groups"]) == ("cells", 24, 4)
+    assert metrics["fingerprint"] == sha256_of_json(state["identity"])
     oof = pd.read_parquet(PATHS.oof)
     assert metrics["accuracy"]["value"] == pytest.approx((oof["label"] == oof["predicted"]).mean(), abs=1e-6)
     assert headline(metrics) == {name: metrics[name]["value"] for name in METRICS}

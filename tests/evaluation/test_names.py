@@ -9,7 +9,7 @@ import pytest
 
 from microscopy_cls.config import Paths
 from microscopy_cls.errors import ConfigError, DataError
-from microscopy_cls.evaluation.names import Kind, check_name
+from microscopy_cls.evaluation.names import Kind, check_name, check_name_of_run
 from microscopy_cls.model.bundle import BundleInfo
 from microscopy_cls.system.files import write_json, write_text
 
@@ -64,6 +64,35 @@ def test_only_an_earlier_one_of_the_same_kind_is_overwritten(there: str, kind: K
     with pytest.raises(DataError) as raised:
         check_name("x", kind)
     assert str(raised.value) == f"--name x: is the name of {there}, which would be overwritten. Choose another."
+
+
+@pytest.mark.parametrize("there", [RUN, ENSEMBLE, SOUP])
+def test_a_config_takes_no_name_of_an_ensemble_or_a_soup(there: str) -> None:
+    check_name_of_run("x")
+    leave(there)
+    if there == RUN:
+        check_name_of_run("x")
+        return
+    with pytest.raises(DataError) as raised:
+        check_name_of_run("x")
+    assert str(raised.value) == (
+        f"name x: is the name of {there}, which would be overwritten. Give the config another name, or remove "
+        "data/runs/x and data/models/x."
+    )
+
+
+def test_a_soup_is_not_overwritten_by_a_run_that_shares_its_name_already() -> None:
+    run_of(finetune={})
+    bundle_of(soup_of="a")
+    with pytest.raises(DataError, match=r"^name x: is the name of a soup, which"):
+        check_name_of_run("x")
+
+
+def test_what_is_damaged_keeps_no_run_from_being_written_anew() -> None:
+    write_text(Paths("x").bundle / "bundle.json", "{}")
+    check_name_of_run("x")
+    write_text(Paths("x").runs / "run_state.json", "{")
+    check_name_of_run("x")
 
 
 @pytest.mark.parametrize(("parts", "there"), [((), RUN), (("a", "b"), ENSEMBLE)])

@@ -255,6 +255,20 @@ def test_metrics_of_other_classes_are_refused():
         write_report(config(), paths)
 
 
+def test_metrics_of_another_training_are_refused():
+    paths = experiment()
+    metrics = json.loads(paths.metrics.read_text())
+    paths.metrics.write_text(json.dumps(metrics | {"fingerprint": "cd" * 32}))
+    with pytest.raises(DataError) as raised:
+        write_report(config(), paths)
+    assert str(raised.value) == (
+        "reports/tiny/metrics.json: holds the figures of another training than the one in data/runs/tiny. "
+        "Run `microscopy-cls evaluate` again."
+    )
+    paths.metrics.write_text(json.dumps(metrics | {"fingerprint": "ab" * 32}))
+    write_report(config(), paths)
+
+
 def test_metrics_of_an_earlier_run_are_refused():
     paths = experiment()
     metrics = json.loads(paths.metrics.read_text()) | {"num_images": 99}

@@ -216,6 +216,15 @@ def test_folds_can_be_trained_one_at_a_time(paths: Paths) -> None:
     assert not list(paths.runs.rglob("ch*.safetensors")), "checkpoints of finished folds are dropped"
 
 
+def test_what_folds_took_is_known_though_they_were_trained_side_by_side(paths: Paths) -> None:
+    first, second = (CrossValidation(config(epochs=1), paths, NullTracker()) for _ in range(2))
+    assert first.run(0) is None
+    assert second.run(1) is not None
+    state = load_state(paths.runs)
+    assert state is not None
+    assert set(state.fold_seconds) == {"0", "1"}
+
+
 def test_folds_that_differ_from_the_prepared_ones_are_refused(paths: Paths) -> None:
     values = config().model_dump(mode="json")
     values["folds"]["num"] = 3

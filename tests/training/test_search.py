@@ -148,6 +148,19 @@ def test_a_search_that_was_stopped_ends_as_if_it_had_not_been(
     assert kept(paths) == whole
 
 
+def test_a_trial_that_is_done_is_not_lost_before_it_is_kept(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fold_search_module, "save_trials", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config({"trials": 1}), paths, 0)
+    assert list((paths.runs / "fold_0" / "trial_0").iterdir())
+    train(config({"trials": 1}), paths, 0)
+    assert not (paths.runs / "fold_0" / "trial_0").exists()
+
+
 def test_finished_trials_are_not_done_again(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     train(config({"trials": 1}), paths, 0)
     (paths.runs / "fold_0" / "oof.safetensors").unlink()

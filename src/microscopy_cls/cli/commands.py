@@ -71,7 +71,7 @@ def train(
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier command left.")] = False,
 ) -> None:
     """Fine-tune every fold of every repeat, and refit; picks up where it stopped."""
-    settings, paths = _load(config, overrides)
+    settings, paths = _load_run(config, overrides)
     if fold is not None and fold >= (num := num_folds_of(settings, paths)):
         raise typer.BadParameter(f"{fold}: folds are 0 to {num - 1}", param_hint="--fold")
     from microscopy_cls.training.cross_validation import CrossValidation
@@ -91,7 +91,7 @@ def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Out-of-fold metrics with intervals; assembles and registers the bundle."""
     from microscopy_cls.evaluation.evaluate import evaluate as run
 
-    settings, paths = _load(config, overrides)
+    settings, paths = _load_run(config, overrides)
     state = _finished_run(settings, paths)
     metrics = run(settings, paths, _tracker(settings, paths), state)
     _show_headline(metrics)
@@ -193,6 +193,15 @@ def promote(
 def _load(config: Path, overrides: list[str] | None) -> tuple[Config, Paths]:
     settings = load_config(config, overrides or [])
     return settings, Paths(settings.name)
+
+
+def _load_run(config: Path, overrides: list[str] | None) -> tuple[Config, Paths]:
+    """For commands that write what an ensemble or a soup of the same name would lose."""
+    from microscopy_cls.evaluation.names import check_name_of_run
+
+    settings, paths = _load(config, overrides)
+    check_name_of_run(settings.name)
+    return settings, paths
 
 
 def num_folds_of(settings: Config, paths: Paths) -> int:

@@ -48,12 +48,14 @@ def study(
 
 
 def _prepare(shared: Config, configs: Mapping[str, Config]) -> None:
-    """Once for all variants, after a look at each: one that cannot be built should not be found after hours."""
+    """Once for all variants, after a look at each: one that cannot be trained should not be found after hours."""
     from microscopy_cls.dataset.prepare import prepare
     from microscopy_cls.dataset.share import share_prepared
+    from microscopy_cls.evaluation.names import check_name_of_run
     from microscopy_cls.model import check_shape
 
     for settings in configs.values():
+        check_name_of_run(settings.name)
         check_shape(settings.model.name, settings.model.weights, settings.model.shape)
     paths = Paths(shared.name)
     prepare(shared, paths)

@@ -19,6 +19,7 @@ from microscopy_cls.dataset.exclusion import mark_excluded
 from microscopy_cls.dataset.folds import Names, assign_folds, leave_one_group_out
 from microscopy_cls.dataset.manifest import COLUMNS, METADATA_PREFIX, fold_column, num_folds
 from microscopy_cls.dataset.quality import quality_flags
+from microscopy_cls.dataset.share import part_prepared
 from microscopy_cls.dataset.sources import Listing, list_files
 from microscopy_cls.errors import DataError
 from microscopy_cls.system.files import write_csv, write_parquet
@@ -49,6 +50,7 @@ def prepare(config: Config, paths: Paths) -> Prepared:
         DataError: nothing to read, too many unreadable files, or classes that cannot be divided.
     """
     listing = list_files(config.data)
+    part_prepared(paths.prepared)
     paths.manifest.unlink(missing_ok=True)  # its rows would name other pixels from here on
     facts = build_cache(list(listing.files["path"]), reading_of(config), paths.prepared)
     files = mark_excluded(pd.concat([listing.files, facts], axis=1), config.data.exclude)

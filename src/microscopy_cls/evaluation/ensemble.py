@@ -83,8 +83,10 @@ def ensemble(names: list[str], name: str) -> Ensembled:
     doubt = fit_doubt(held_out, looks, target, resamples=resamples, seed=seed, methods=("temperature",))
     groups = pd.Series(held_out.groups, index=oof.index)
     positive = config.evaluate.positive_class
+    identity = _identity(parts, manifest_digest(manifest))
     metrics = {
         "name": name,
+        "fingerprint": sha256_of_json(identity),
         **out_of_fold_metrics(oof, groups, classes, resamples=resamples, positive_class=positive),
         **doubt_report(held_out, doubt, resamples=resamples),
         "ensemble": _gain(parts, name, doubt),
@@ -98,7 +100,7 @@ def ensemble(names: list[str], name: str) -> Ensembled:
     for section, test in tests.items():
         metrics[section] = None if test is None else tested_outside(test, whole, metrics, resamples=resamples)
     write_json(paths.metrics, metrics)
-    _write_run(paths, oof, held_out, parts, manifest_digest(manifest))
+    _write_run(paths, oof, held_out, parts, identity)
     return Ensembled(paths, _told(config, parts, name), metrics)
 
 
@@ -180,15 +182,19 @@ def _scrutinised(
     }
 
 
-def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[Part], digest: str) -> None:
+def _identity(parts: list[Part], digest: str) -> Json:
+    """What the ensemble is made of; `digest` is the manifest's."""
+    runs = {part.name: part.state.get("fingerprint") for part in parts}
+    return {"ensemble": runs, "images_of": parts[0].name, "manifest": digest}
+
+
+def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[Part], identity: Json) -> None:
     """What later commands look for in a run's folder; the curves are the first run's."""
     write_parquet(paths.oof, oof)
     for key, array in (("logits", held_out.logits.astype(np.float32)), ("features", held_out.features)):
         with atomic_path(paths.runs / f"oof_{key}.safetensors") as temporary:
             save_file({key: np.ascontiguousarray(array)}, temporary)
     write_csv(paths.curves, pd.read_csv(Paths(parts[0].name).curves))
-    runs = {part.name: part.state.get("fingerprint") for part in parts}
-    identity = {"ensemble": runs, "images_of": parts[0].name, "manifest": digest}
     state = {
         "fingerprint": sha256_of_json(identity), "identity": identity,
         "weights": {part.name: part.state["weights"] for part in parts},

@@ -26,7 +26,7 @@ from microscopy_cls.evaluation.risk import risk_table
 from microscopy_cls.evaluation.scores import METRICS, PER_CLASS
 from microscopy_cls.evaluation.scrutiny import scrutinise
 from microscopy_cls.evaluation.usual import looks_of
-from microscopy_cls.system.files import write_csv, write_json
+from microscopy_cls.system.files import sha256_of_json, write_csv, write_json
 from microscopy_cls.tracking import Tracker
 
 
@@ -37,7 +37,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         state: the content of the finished run's `run_state.json`.
 
     Returns:
-        The metrics.
+        The metrics; `fingerprint` is that of the run whose figures they are.
 
     Raises:
         DataError: the run does not belong to the manifest, its files do not belong together or lack a repeat, or the
@@ -57,6 +57,7 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
     doubt = fit_doubt(held_out, looks, config.evaluate.target_coverage, resamples=resamples, seed=seed)
     metrics = {
         "name": config.name,
+        "fingerprint": sha256_of_json(state["identity"]),
         **out_of_fold_metrics(oof, groups, classes, resamples=resamples, positive_class=positive),
         **doubt_report(held_out, doubt, resamples=resamples),
     }

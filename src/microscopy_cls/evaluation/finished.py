@@ -97,8 +97,10 @@ def read_finished(name: str) -> FinishedRun:
     manifest = read_manifest(paths.manifest)
     rows = trainable(manifest).set_index("image_id")[["label", "fold", "sha256", "split_group"]].sort_index()
     oof = pd.read_parquet(paths.oof).set_index("image_id").sort_index()
-    if not oof[["label", "fold"]].equals(rows[["label", "fold"]]):
-        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
+    same_images = identity["manifest"] == manifest_digest(manifest)  # their pixels too, which the predictions lack
+    if not same_images or not oof[["label", "fold"]].equals(rows[["label", "fold"]]):
+        again = "ensemble" if "ensemble" in identity else "train"
+        raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run {again} again.")
     classes = class_names(manifest)
     settings = {section: keys for section, keys in identity.items() if isinstance(keys, dict)}  # the others are digests
     repeats = tuple(read_repeat(paths, manifest, repeat) for repeat in _repeats_there(paths, manifest))

@@ -8,6 +8,7 @@ import numpy as np
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.config.study import Claim, Study
+from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation.compare import RESAMPLES, Json, compare
 from microscopy_cls.evaluation.figures import figures
 from microscopy_cls.evaluation.finished import FinishedRun, read_finished
@@ -41,7 +42,7 @@ def study_results(study: Study, name: str, configs: Mapping[str, Config]) -> Jso
         the first variant (None for itself); `cautions`, a list of sentences. Shares are from 0 to 1, intervals of 95 %.
 
     Raises:
-        DataError: a run is not finished, or they are not of the same images.
+        DataError: a run is not finished or does not say what it took, or they are not of the same images.
     """
     runs = {variant: read_finished(config.name) for variant, config in configs.items()}
     first = study.variants[0].name
@@ -85,8 +86,14 @@ def _cost(config: Config, run: FinishedRun) -> Json:
     """Parameters and operations with a classifier for these classes, and what training on the first division took."""
     model = config.model
     cost = cost_of(model.name, model.image_size_px, num_classes=len(run.classes), **model.shape)
-    state = read_json(Paths(config.name).runs / "run_state.json")
-    seconds = sum(state["fold_seconds"][str(fold)] for fold in np.unique(run.folds))
+    file = Paths(config.name).runs / "run_state.json"
+    state, folds = read_json(file), [str(fold) for fold in np.unique(run.folds)]
+    if unknown := [fold for fold in folds if fold not in state["fold_seconds"]]:
+        raise DataError(
+            f"{file}: does not say how long the folds {', '.join(unknown)} took. Remove {file.parent} and run the "
+            "study again."
+        )
+    seconds = sum(state["fold_seconds"][fold] for fold in folds)
     return {
         "params": cost.num_params,
         "gflops": None if cost.num_flops is None else round(cost.num_flops / 1e9, 6),

@@ -88,6 +88,7 @@ def read_inputs(paths: Paths) -> Inputs:
     run_state = _read(paths.runs / "run_state.json", "train", read_json)
     metrics: dict[str, Any] = _read(paths.metrics, "evaluate", read_json, ("classes", "confusion_matrix", "per_class"))
     manifest = _with_pixel_rows(manifest, len(pixels), pixels_file)
+    _check_training(metrics, run_state, paths)
     _check_fit(oof, manifest, metrics, paths)
     if run_state["identity"].get("manifest") != manifest_digest(manifest):
         raise DataError(f"{paths.runs}: was trained on other images than {paths.manifest} names. Run train again.")
@@ -135,6 +136,15 @@ def _with_pixel_rows(manifest: pd.DataFrame, num_pixel_rows: int, pixels_file: P
         f"{pixels_file}: holds {num_pixel_rows} images, the manifest beside it {len(manifest)} files, {usable.sum()} "
         "of them usable. They belong to different states of the data: run `microscopy-cls prepare` again."
     )
+
+
+def _check_training(metrics: dict[str, Any], run_state: dict[str, Any], paths: Paths) -> None:
+    """The figures must be of this training; files of earlier versions do not say of which they are."""
+    if metrics.get("fingerprint", run_state.get("fingerprint")) != run_state.get("fingerprint"):
+        raise DataError(
+            f"{paths.metrics}: holds the figures of another training than the one in {paths.runs}. "
+            "Run `microscopy-cls evaluate` again."
+        )
 
 
 def _check_fit(oof: pd.DataFrame, manifest: pd.DataFrame, metrics: dict[str, Any], paths: Paths) -> None:

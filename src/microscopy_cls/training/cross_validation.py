@@ -25,7 +25,7 @@ from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.model import check_shape, get_model, resolve_weights, weights_digest
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
-from microscopy_cls.system.files import atomic_path, write_csv, write_text
+from microscopy_cls.system.files import atomic_path, write_csv, write_json, write_text
 from microscopy_cls.system.hardware import choose_hardware
 from microscopy_cls.system.progress import bar
 from microscopy_cls.tracking import NullTracker, Tracker
@@ -38,7 +38,7 @@ from microscopy_cls.training.member import MemberTrainer
 from microscopy_cls.training.oof import assemble, save_fold
 from microscopy_cls.training.parts import Part, epochs_of_refit, fold_parts, parts_of
 from microscopy_cls.training.probe import Probe, write_head
-from microscopy_cls.training.run_state import RunState, begin, identity_of, load_state, save_state
+from microscopy_cls.training.run_state import RunState, begin, finish, identity_of, load_state, save_state
 from microscopy_cls.training.scores import EpochRow
 from microscopy_cls.training.telling import Telling
 
@@ -69,6 +69,7 @@ class CrossValidation:
         self.tracker = tracker if self.accelerator.is_main_process else NullTracker()
         self.normalise.to(self.accelerator.device)
         self.batches = self._batches(config.augment)
+        self.searches: dict[Part, dict[str, Any]] = {}
         kept = paths.runs / "features.safetensors"
         changed = config.finetune.strategy == "head_then_full" and config.augment.preset != "none"
         self.frozen = FrozenNetwork(self.images, self._features, kept, self.accelerator, NUM_AUGMENTED * changed)
@@ -222,7 +223,7 @@ class CrossValidation:
             seed = config.runtime.seed + self.images.number_of(part)
             found = FoldSearch(config, data, self.trainer, folder, self.accelerator, telling, seed).run()
             config, started = config.with_values(found.values), time.perf_counter() - found.seconds
-            self.state = replace(self.state, searches=self.state.searches | {str(part.run): found.summary})
+            self.searches[part] = found.summary
         fraction = 0 if part.is_refit else config.finetune.validation_fraction
         data = self.images.part(part, fraction, config.folds.seed)
         trainer = self.trainer(data, config, folder)
@@ -252,9 +253,8 @@ class CrossValidation:
                 save_weights(temporary, network.state_dict())
         curves = pd.DataFrame(history).astype({"fold": int, "epoch": int})
         write_csv(part.curves(runs), curves.assign(chosen=(curves["epoch"] == chosen_epoch) * 1))
-        seconds = {str(part.run): round(time.perf_counter() - started, 1)}
-        self.state = replace(self.state, fold_seconds=self.state.fold_seconds | seconds)
-        save_state(self.paths.runs, self.state)
+        seconds = round(time.perf_counter() - started, 1)
+        write_json(part.cost(runs), {"seconds": seconds, "search": self.searches.get(part)})
         save_fold(part.answers(runs), data.test, predictions)
         for checkpoint in (runs / part.folder).glob("ch*.safetensors"):
             checkpoint.unlink()
@@ -271,8 +271,7 @@ class CrossValidation:
             assemble([part.answers(runs) for part in parts], images, classes, self.paths, repeat)
             for repeat, parts in enumerate(repeats)
         )
-        self.state = replace(self.state, finished=True)
-        save_state(self.paths.runs, self.state)
+        self.state = finish(runs, self.state, parts_of(self.config, num_folds, None))
         self.frozen.path.unlink(missing_ok=True)
         return table
 

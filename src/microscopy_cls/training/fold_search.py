@@ -103,8 +103,6 @@ class FoldSearch:
         self._telling.images(self._num_images - seen)  # those that it was spared
         self._accelerator.wait_for_everyone()
         self._accelerator.free_memory()
-        if self._accelerator.is_main_process:
-            shutil.rmtree(folder, ignore_errors=True)
         return trial
 
     def _trained_as(self, values: Values) -> Config:
@@ -113,5 +111,8 @@ class FoldSearch:
         return config if config.finetune.validation_fraction else config.with_values({"finetune.patience": 0})
 
     def _keep(self, trials: list[Trial], found: Found | None = None) -> None:
+        """Save the results before the checkpoints go: a kill in between must not cost the trial."""
         if self._accelerator.is_main_process:
             save_trials(self.folder, trials, found)
+            for checkpoints in self.folder.glob("trial_*"):
+                shutil.rmtree(checkpoints, ignore_errors=True)

@@ -60,6 +60,10 @@ class Part:
         """A row an epoch."""
         return runs / self.folder / "curves.csv"
 
+    def cost(self, runs: Path) -> Path:
+        """Seconds that it took and what its search chose; a file a part, as several may be trained at once."""
+        return runs / self.folder / "cost.json"
+
 
 REFIT = Part(WITHOUT_FOLD)
 

@@ -15,10 +15,9 @@ from microscopy_cls.errors import DataError
 from microscopy_cls.system.files import read_json, sha256_of_json, write_json
 from microscopy_cls.system.hardware import NumericType
 from microscopy_cls.system.versions import git_commit, software_versions
-from microscopy_cls.training.parts import REFIT
+from microscopy_cls.training.parts import REFIT, Part
 
 STATE_FILE = "run_state.json"
-KEPT = {"mlflow.json"}  # the tracking run decides by itself whether it goes on
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +29,8 @@ class RunState:
     Attributes:
         identity: what decides the result: settings, manifest digest, weights digest.
         batch_size, precision, num_threads: in use since the run began; a continued run takes them over.
-        fold_seconds: spent on each finished part, by all the commands that worked on it.
-        searches: of each finished part, what its search chose (`Found.summary`).
+        fold_seconds: spent on each part, by all the commands that worked on it; known once the run is finished.
+        searches: of each part, what its search chose (`Found.summary`); likewise.
     """
 
     identity: dict[str, Any]
@@ -93,24 +92,34 @@ def begin(folder: Path, wanted: RunState, restart: bool) -> tuple[RunState, bool
             "asked for by --restart" if restart else "changed: " + "; ".join(changes(earlier.identity, wanted.identity))
         )
         log.warning("%s: starting anew (%s)", folder, why)
-    clear(folder)
     fresh = replace(
         wanted, started=datetime.now(UTC).isoformat(timespec="seconds"), versions=software_versions(),
         git_commit=git_commit(Path.cwd()),
     )  # fmt: skip
+    clear(folder)
     save_state(folder, fresh)
     return fresh, True
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier run left."""
+    """Remove what an earlier run left, the record of its tracking too: nothing may be logged into that one again."""
+    (folder / STATE_FILE).unlink(missing_ok=True)  # first: what a kill leaves of the rest must not pass for a run
     for path in folder.glob("*"):
-        if path.name in KEPT:
-            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def finish(folder: Path, state: RunState, parts: list[Part]) -> RunState:
+    """Mark the run as finished, with what each part that is done says of its cost."""
+    files = {str(part.run): part.cost(folder) for part in parts}
+    found = {run: read_json(file) for run, file in files.items() if file.is_file()}
+    seconds = {run: cost["seconds"] for run, cost in found.items()}
+    searches = {run: cost["search"] for run, cost in found.items() if cost["search"]}
+    done = replace(state, fold_seconds=state.fold_seconds | seconds, searches=state.searches | searches, finished=True)
+    save_state(folder, done)
+    return done
 
 
 def require_finished(folder: Path, config: Config) -> RunState:
