@@ -152,8 +152,20 @@ def test_temperatures_are_shown_where_they_are_the_whole_scaling():
     assert "emperature" not in text
 
 
-def test_outside_calibrated_confidence_is_compared_with_calibrated_confidence(whole_page):
-    assert "Calibration error 0.150 0.050–0.250 0.200 0.100–0.300" in told(whole_page, "external")
+def test_outside_calibrated_answers_are_compared_with_calibrated_answers(whole_page):
+    text = told(whole_page, "external")
+    assert "Calibration error 0.150 0.050–0.250 0.200 0.100–0.300" in text
+    assert "Accuracy 81.0 % 71.0–91.0 60.0 % 50.0–70.0" in text
+    assert "alga 4 83.0 % 73.0–93.0 60.0 %" in text
+    assert "Figure Cross-validation, calibrated External test Drop" in text
+    assert "the figures at the top of the page are of the answers as they come from the networks" in text
+
+
+def test_a_drop_of_older_files_is_said_to_be_from_answers_without_calibration(whole_page):
+    text = told(whole_page, "test-split")
+    assert "Figure Cross-validation, not calibrated Test split Drop" in text
+    assert "Both are of calibrated answers" not in text
+    assert "Accuracy 80.0 % 70.0–90.0 75.0 %" in text
 
 
 def test_an_external_test_says_which_classes_and_images_it_lacks():

@@ -94,9 +94,10 @@ def ensemble(names: list[str], name: str) -> Ensembled:
     tried = try_strangers(first.bundle.folder, first.info, doubt.experience, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
     metrics |= _scrutinised(config, paths, manifest, oof, held_out, metrics)
-    whole = Bundle(paths.bundle, info)
+    whole, calibrated = Bundle(paths.bundle, info), doubt.calibrated.probs
     for section, test in tests.items():
-        metrics[section] = None if test is None else tested_outside(test, whole, metrics, resamples=resamples)
+        outside = None if test is None else tested_outside(test, whole, held_out, calibrated, resamples=resamples)
+        metrics[section] = outside
     write_json(paths.metrics, metrics)
     _write_run(paths, oof, held_out, parts, manifest_digest(manifest))
     return Ensembled(paths, _told(config, parts, name), metrics)
