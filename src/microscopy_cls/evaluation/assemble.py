@@ -68,7 +68,6 @@ def assemble_bundle(
         **doubt_of_bundle(doubt),
         **_field(manifest, config.data.um_per_px),
         "slide_rule": config.evaluate.slide_rule,
-        "decision_threshold": metrics.get("binary", {}).get("threshold"),
         "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": {
             "manifest_digest": manifest_digest(manifest),

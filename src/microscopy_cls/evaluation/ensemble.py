@@ -141,14 +141,12 @@ def _gain(parts: list[Part], name: str, doubt: Doubt) -> Json:
 def _info(parts: list[Part], name: str, doubt: Doubt, metrics: Json) -> Json:
     """The fields of `bundle.json`."""
     first = parts[0].info
-    binary = metrics.get("binary", {})
     return first.model_dump(include={"classes", "preprocessing", "field_px", "field_um", "slide_rule"}) | {
         "name": name,
         "architecture": _architectures(parts),
         "weights": {part.name: part.info.weights for part in parts},
         **doubt_of_bundle(doubt),
-        "decision_threshold": binary.get("threshold"),
-        "positive_class": binary.get("positive_class"),
+        "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": first.training_data | {"num_groups": metrics["num_groups"]},
         "metrics": headline(metrics),
         "config": {"name": name, "ensemble": [part.name for part in parts]},
