@@ -381,7 +381,7 @@ def test_the_method_paragraph_says_data_protocol_figures_and_software(whole_page
     for words in (
         "We classified 23 images from 7 groups into 3 classes; 1 further file was set aside.",
         "fine-tuned from a1_in1k weights", "stratified 3-fold cross-validation with no group or cluster of copies",
-        "chosen on 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
+        "chosen on about 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
         "1,000 bootstrap resamples of groups", "from 0.200 (0.100–0.300) to 0.150", "aimed at 90 % coverage",
         "(12 images in 4 groups) the mean of all models had an accuracy of 60.0 %", "torch 2.9",
     ):  # fmt: skip
