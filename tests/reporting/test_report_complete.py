@@ -15,6 +15,7 @@ from microscopy_cls.reporting.abstain import referral
 from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.montage import MAX_NUM_BYTES
 from microscopy_cls.reporting.numbers import Estimate
+from microscopy_cls.reporting.reliability import calibration
 from microscopy_cls.reporting.tables import ClassRow
 from microscopy_cls.reporting.verdict import class_sizes
 
@@ -139,6 +140,20 @@ def test_sets_that_are_shown_to_hold_the_truth_too_seldom_are_called_so(high, is
     found = complete(paths)["conformal"] | {"coverage": figure(0.85, 0.8, high)}
     text = told(report(write_complete(paths, conformal=found)), "sets")
     assert ("That is less than aimed at , perhaps because the groups differ more from one another" in text) is is_told
+
+
+@pytest.mark.parametrize(("method", "is_told"), [("temperature", True), ("vector", True), ("none", False)])
+def test_a_kind_of_scaling_that_was_chosen_on_all_folds_is_said_to_be(method, is_told):
+    paths = experiment()
+    metrics = complete(paths)
+    metrics["calibration"]["method"] = method
+    told_here = "Only the kind of scaling, one of two, was chosen on all folds at once" in told(
+        report(write_complete(paths, calibration=metrics["calibration"])), "calibration"
+    )
+    assert told_here is is_told
+    of_ensemble = calibration(metrics | {"ensemble": {"runs": []}})
+    assert of_ensemble is not None
+    assert not of_ensemble.was_chosen
 
 
 def test_temperatures_are_shown_where_they_are_the_whole_scaling():
