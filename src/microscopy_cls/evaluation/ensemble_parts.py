@@ -22,7 +22,7 @@ from microscopy_cls.evaluation.calibration import fit_of
 from microscopy_cls.evaluation.finished import FinishedRun, check_same_images, read_finished
 from microscopy_cls.evaluation.held_out import HeldOut, read_held_out
 from microscopy_cls.evaluation.scores import scores_of_answers
-from microscopy_cls.model.bundle import BundleInfo
+from microscopy_cls.model.bundle import BundleInfo, weights_file
 from microscopy_cls.model.ensemble import mean_logits
 from microscopy_cls.system.files import read_json, sha256_of_file
 
@@ -100,7 +100,7 @@ def _bundle_of(paths: Paths) -> Bundle:
         raise BundleError(f"{folder}: is an ensemble itself. Name its runs: {', '.join(info.parts)}.")
     if info.conformal is None:
         raise BundleError(f"{folder}: was written by an earlier version. Run `microscopy-cls evaluate` again.")
-    files = {member.sha256: paths.members / f"fold_{member.fold}.safetensors" for member in info.members}
+    files = {member.sha256: paths.members / weights_file(member.fold) for member in info.members}
     if not all(file.is_file() and sha256_of_file(file) == digest for digest, file in files.items()):
         raise BundleError(f"{folder}: is not of the run in {paths.runs}. Run `microscopy-cls evaluate` again.")
     return bundle

@@ -47,6 +47,11 @@ def key_of(fold: int) -> str:
     return "refit" if fold == WITHOUT_FOLD else str(fold)
 
 
+def weights_file(fold: int) -> str:
+    """Name of a member's weights among a run's members."""
+    return "refit.safetensors" if fold == WITHOUT_FOLD else f"fold_{fold}.safetensors"
+
+
 class Member(_Part):
     """One fold's network, or one that was trained on all images.
 
