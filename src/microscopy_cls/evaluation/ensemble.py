@@ -20,7 +20,7 @@ from microscopy_cls.evaluation.audit.audit import current_audit
 from microscopy_cls.evaluation.audit.judge import judge_shortcuts
 from microscopy_cls.evaluation.compare import compare_runs
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report, fit_doubt
-from microscopy_cls.evaluation.ensemble_parts import Part, best_of, check_parts, read_part, together, with_probs
+from microscopy_cls.evaluation.ensemble_parts import EnsemblePart, best_of, check_parts, read_part, together, with_probs
 from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.finished import FinishedRun
 from microscopy_cls.evaluation.held_out import HeldOut
@@ -119,7 +119,7 @@ def _oof(run: FinishedRun, held_out: HeldOut) -> pd.DataFrame:
     return table[["image_id", "fold", "label", "predicted", *(f"prob_{label}" for label in run.classes)]]
 
 
-def _gain(parts: list[Part], name: str, doubt: Doubt) -> Json:
+def _gain(parts: list[EnsemblePart], name: str, doubt: Doubt) -> Json:
     """The section `ensemble`: each run's figures, and the paired comparison with the best of them, all calibrated."""
     best = best_of(parts)
     images = with_probs(best.run, doubt.calibrated.probs).images
@@ -138,7 +138,7 @@ def _gain(parts: list[Part], name: str, doubt: Doubt) -> Json:
     }
 
 
-def _info(parts: list[Part], name: str, doubt: Doubt, metrics: Json) -> Json:
+def _info(parts: list[EnsemblePart], name: str, doubt: Doubt, metrics: Json) -> Json:
     """The fields of `bundle.json`."""
     first = parts[0].info
     return first.model_dump(include={"classes", "preprocessing", "field_px", "field_um", "slide_rule"}) | {
@@ -155,7 +155,7 @@ def _info(parts: list[Part], name: str, doubt: Doubt, metrics: Json) -> Json:
     }
 
 
-def _architectures(parts: list[Part]) -> str:
+def _architectures(parts: list[EnsemblePart]) -> str:
     return " + ".join(dict.fromkeys(part.config.model.title for part in parts))
 
 
@@ -179,7 +179,7 @@ def _scrutinised(
     }
 
 
-def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[Part], digest: str) -> None:
+def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[EnsemblePart], digest: str) -> None:
     """What later commands look for in a run's folder; the curves are the first run's."""
     write_parquet(paths.oof, oof)
     for key, array in (("logits", held_out.logits.astype(np.float32)), ("features", held_out.features)):
@@ -197,7 +197,7 @@ def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[P
     write_json(paths.runs / "run_state.json", state)
 
 
-def _told(config: Config, parts: list[Part], name: str) -> Config:
+def _told(config: Config, parts: list[EnsemblePart], name: str) -> Config:
     """The first run's config with the ensemble's name and network, and a sentence that says what it is."""
     names = ", ".join(part.name for part in parts)
     notice = (
