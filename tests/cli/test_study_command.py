@@ -122,7 +122,7 @@ def test_a_finished_study_trains_nothing_again_and_writes_the_same(run: Run, mon
     assert [Path("reports/tiny-width", name).read_bytes() for name in ("study.json", "index.html")] == before
 
 
-def test_core_minutes_are_of_the_folds_that_the_figures_are_of(run: Run) -> None:
+def test_minutes_are_of_the_folds_that_the_figures_are_of_and_by_threads_on_a_cpu_alone(run: Run) -> None:
     from microscopy_cls.config.study import load_study, variant_configs
     from microscopy_cls.evaluation.study import study_results
 
@@ -134,8 +134,12 @@ def test_core_minutes_are_of_the_folds_that_the_figures_are_of(run: Run) -> None
     seconds = {"0": 90.0, "1": 30.0, "repeat-1-fold-0": 500.0, "refit": 700.0}
     file.write_text(json.dumps(state | {"fold_seconds": seconds, "num_threads": 2}))
     found = study_results(asked, "tiny", configs)
+    file.write_text(json.dumps(state | {"fold_seconds": seconds, "num_threads": 2, "device": "cuda"}))
+    elsewhere = study_results(asked, "tiny", configs)["variants"][0]
     file.write_text(text)
     assert (found["variants"][0]["core_minutes"], found["num_repeats"]) == (4.0, 1)
+    assert found["variants"][0]["device_minutes"] is None
+    assert (elsewhere["core_minutes"], elsewhere["device_minutes"]) == (None, 2.0)
 
 
 def test_a_variant_that_cannot_be_built_is_told_before_anything_is_read(run: Run) -> None:

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold
 
 from microscopy_cls.dataset.folds import Names, assign_folds, leave_one_group_out, split_validation
 from microscopy_cls.errors import FoldError
@@ -137,6 +138,21 @@ def test_the_validation_part_is_about_as_large_as_asked_for(fraction: float) -> 
     assert split_validation(labels, ids, fraction, seed=0).mean() == pytest.approx(fraction, abs=0.02)
     _, labels, groups = grouped(0, num_groups=200)
     assert split_validation(labels, groups, fraction, seed=0).mean() == pytest.approx(fraction, abs=0.04)
+
+
+@pytest.mark.parametrize("fraction", [0.28, 0.3, 0.36, 0.38, 0.4, 0.42, 0.45, 0.47])
+def test_a_fraction_that_is_no_part_of_a_whole_is_nearly_met_and_leaves_groups_whole(fraction: float) -> None:
+    labels, groups = np.array(["a", "b"] * 300), np.array([f"g{row // 5}" for row in range(600)])
+    chosen = split_validation(labels, groups, fraction, seed=0)
+    assert chosen.mean() == pytest.approx(fraction, abs=0.03)
+    assert not set(groups[chosen]) & set(groups[~chosen])
+
+
+@pytest.mark.parametrize(("fraction", "num"), [(0.1, 10), (0.15, 7), (0.2, 5), (0.25, 4), (0.34, 3), (0.5, 2)])
+def test_a_fraction_that_is_one_part_is_the_first_of_them(fraction: float, num: int) -> None:
+    labels, groups = np.array(["a", "b"] * 60), np.array([f"g{row // 3}" for row in range(120)])
+    first = next(StratifiedGroupKFold(num, shuffle=True, random_state=1).split(labels, labels, groups))[1]
+    assert np.array_equal(np.flatnonzero(split_validation(labels, groups, fraction, seed=1)), first)
 
 
 @pytest.mark.parametrize("seed", range(5))

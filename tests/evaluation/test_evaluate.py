@@ -268,7 +268,6 @@ def test_the_bundle_is_enough_alone(state: dict[str, Any]) -> None:
     }  # fmt: skip
     assert info.metrics == headline(metrics)
     assert (info.git_commit, info.config["name"], info.weights) == ("abc", "cells", {"source": "none"})
-    assert info.decision_threshold == metrics["binary"]["threshold"]
     assert info.positive_class == metrics["binary"]["positive_class"]
 
 

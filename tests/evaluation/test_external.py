@@ -20,6 +20,7 @@ from microscopy_cls.errors import ConfigError, DataError
 from microscopy_cls.evaluation.cached_squares import CachedSquares
 from microscopy_cls.evaluation.external import drop, external_metrics
 from microscopy_cls.evaluation.external_images import ExternalImages, read_external, read_test_split
+from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.system.files import read_json
 
 PATHS = Paths("cells")
@@ -254,15 +255,17 @@ def test_a_test_set_of_which_nothing_is_left_is_an_error_that_says_why() -> None
 # figures --------------------------------------------------------------------------------------------------------------
 
 
-INSIDE = {
-    "accuracy": {"value": 0.9, "ci_low": 0.85, "ci_high": 0.93},
-    "balanced_accuracy": {"value": 0.9, "ci_low": 0.8, "ci_high": 0.95},
-    "f1_macro": {"value": 1, "ci_low": 1, "ci_high": 1},
-}
+def held_out(num_wrong: int = 2) -> HeldOut:
+    """Twenty images in ten groups; the first ones are answered wrongly."""
+    truth = np.arange(20) % 2
+    answers = np.where(np.arange(20) < num_wrong, 1 - truth, truth)
+    groups = np.array([f"g{number // 2}" for number in range(20)], object)
+    return HeldOut(truth, 2.0 * np.eye(2)[answers], np.zeros((20, 1), np.float32), truth, groups, tuple(CLASSES))
 
 
-def measured(answer: Any = by_brightness) -> dict[str, Any]:
-    return external_metrics(found(config_of()), answer, INSIDE, CLASSES, resamples=100)
+def measured(answer: Any = by_brightness, inside: HeldOut | None = None, probs: Any = None) -> dict[str, Any]:
+    inside = held_out() if inside is None else inside
+    return external_metrics(found(config_of()), answer, inside, inside.probs if probs is None else probs, resamples=100)
 
 
 def test_the_figures_are_those_of_the_answers() -> None:
@@ -286,8 +289,25 @@ def test_the_drop_is_what_the_model_loses_outside_with_an_interval_of_both() -> 
     metrics = measured(always_dark)
     outside, lost = metrics["accuracy"], metrics["drop"]["accuracy"]
     assert (outside["value"], set(metrics["drop"])) == (0.5, {"accuracy", "balanced_accuracy", "f1_macro"})
-    assert lost == drop(INSIDE["accuracy"], outside)
+    assert lost == drop(metrics["inside"]["accuracy"], outside)
     assert lost["value"] == pytest.approx(0.4)
+
+
+def test_both_sides_of_a_drop_are_of_calibrated_answers_with_intervals() -> None:
+    turned = held_out().probs[:, ::-1]  # as a bias of each class may turn them
+    inside = measured(probs=turned)["inside"]
+    assert {name: inside[name]["value"] for name in ("accuracy", "balanced_accuracy")} == dict.fromkeys(
+        ("accuracy", "balanced_accuracy"), 0.1
+    )
+    assert inside["accuracy"]["ci_low"] < 0.1 < inside["accuracy"]["ci_high"]
+    assert {name: row["recall"]["value"] for name, row in inside["per_class"].items()} == {"dark": 0.1, "light": 0.1}
+    assert measured(probs=turned)["drop"]["accuracy"]["value"] == pytest.approx(-0.9)
+
+
+def test_a_loss_that_scaling_each_class_makes_up_for_is_seen() -> None:
+    inside = held_out(num_wrong=8)
+    mended = np.where(np.eye(2)[inside.truth] > 0, 0.9, 0.1)  # right where the raw answers were wrong
+    assert measured(always_dark, inside, mended)["drop"]["accuracy"]["value"] == pytest.approx(0.5)
 
 
 def test_the_ends_of_a_drop_lie_as_far_as_both_errors_together() -> None:

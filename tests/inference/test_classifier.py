@@ -129,6 +129,16 @@ def test_a_missing_damaged_or_foreign_bundle_is_told_apart(bundle: Path, tmp_pat
         mc.load(bundle)
 
 
+def test_a_bundle_of_before_is_read_without_the_threshold_that_nothing_followed(bundle: Path) -> None:
+    file = bundle / "bundle.json"
+    info = read_bundle(bundle)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"decision_threshold": 0.3}))
+    assert read_bundle(bundle) == info
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"threshold": 0.3}))
+    with pytest.raises(BundleError, match=r"cannot be read by this version \(threshold\)"):
+        read_bundle(bundle)
+
+
 def test_a_bundle_replaces_an_earlier_one_as_a_whole(bundle: Path, tmp_path: Path) -> None:
     write_bundle(
         bundle,

@@ -20,6 +20,7 @@ from microscopy_cls.inference.predictor import Predictor, choose_members, open_p
 from microscopy_cls.inference.views import mirrors_of
 from microscopy_cls.model.bundle import read_bundle
 from microscopy_cls.model.int8 import int8_graphs
+from microscopy_cls.system import hardware
 
 # Largest difference of a probability from torch in fp32: sums in another order, or products rounded to bf16.
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.03}
@@ -229,7 +230,7 @@ def test_auto_takes_the_fastest_that_is_here(
 ) -> None:
     monkeypatch.setattr(choice, "has_cuda", lambda: cuda)
     monkeypatch.setattr(choice, "has_openvino", lambda: openvino)
-    monkeypatch.setattr(choice, "cpu_features", lambda: features)
+    monkeypatch.setattr(hardware, "cpu_features", lambda: features)
     assert choose_engine("auto", "auto") == expected
 
 

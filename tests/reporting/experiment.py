@@ -183,6 +183,8 @@ def complete(paths):
             "f1_macro": figure(0.5), "balanced_accuracy": figure(0.6), "ece": figure(0.2),
             "drop": {"accuracy": figure(0.2), "balanced_accuracy": figure(0.2), "f1_macro": figure(0.3)},
             "per_class": {name: {"recall": figure(0.6), "num_images": 4} for name in classes},
+            "inside": {"accuracy": figure(0.81), "f1_macro": figure(0.8), "balanced_accuracy": figure(0.82),
+                       "ece": figure(0.15), "per_class": {name: {"recall": figure(0.83)} for name in classes}},
         },
         "test_split": {
             "source": "split test of the data", "num_images": 6, "num_groups": 6, "failed": 0,

@@ -16,6 +16,7 @@ from microscopy_cls.reporting.abstain import referral
 from microscopy_cls.reporting.external import outside_tests
 from microscopy_cls.reporting.montage import MAX_NUM_BYTES
 from microscopy_cls.reporting.numbers import Estimate
+from microscopy_cls.reporting.reliability import calibration
 from microscopy_cls.reporting.tables import ClassRow
 from microscopy_cls.reporting.verdict import class_sizes
 
@@ -142,6 +143,20 @@ def test_sets_that_are_shown_to_hold_the_truth_too_seldom_are_called_so(high, is
     assert ("That is less than aimed at , perhaps because the groups differ more from one another" in text) is is_told
 
 
+@pytest.mark.parametrize(("method", "is_told"), [("temperature", True), ("vector", True), ("none", False)])
+def test_a_kind_of_scaling_that_was_chosen_on_all_folds_is_said_to_be(method, is_told):
+    paths = experiment()
+    metrics = complete(paths)
+    metrics["calibration"]["method"] = method
+    told_here = "Only the kind of scaling, one of two, was chosen on all folds at once" in told(
+        report(write_complete(paths, calibration=metrics["calibration"])), "calibration"
+    )
+    assert told_here is is_told
+    of_ensemble = calibration(metrics | {"ensemble": {"runs": []}})
+    assert of_ensemble is not None
+    assert not of_ensemble.was_chosen
+
+
 def test_temperatures_are_shown_where_they_are_the_whole_scaling():
     paths = experiment()
     found = complete(paths)["calibration"]
@@ -153,8 +168,20 @@ def test_temperatures_are_shown_where_they_are_the_whole_scaling():
     assert "emperature" not in text
 
 
-def test_outside_calibrated_confidence_is_compared_with_calibrated_confidence(whole_page):
-    assert "Calibration error 0.150 0.050–0.250 0.200 0.100–0.300" in told(whole_page, "external")
+def test_outside_calibrated_answers_are_compared_with_calibrated_answers(whole_page):
+    text = told(whole_page, "external")
+    assert "Calibration error 0.150 0.050–0.250 0.200 0.100–0.300" in text
+    assert "Accuracy 81.0 % 71.0–91.0 60.0 % 50.0–70.0" in text
+    assert "alga 4 83.0 % 73.0–93.0 60.0 %" in text
+    assert "Figure Cross-validation, calibrated External test Drop" in text
+    assert "the figures at the top of the page are of the answers as they come from the networks" in text
+
+
+def test_a_drop_of_older_files_is_said_to_be_from_answers_without_calibration(whole_page):
+    text = told(whole_page, "test-split")
+    assert "Figure Cross-validation, not calibrated Test split Drop" in text
+    assert "Both are of calibrated answers" not in text
+    assert "Accuracy 80.0 % 70.0–90.0 75.0 %" in text
 
 
 def test_an_external_test_says_which_classes_and_images_it_lacks():
@@ -370,7 +397,7 @@ def test_the_method_paragraph_says_data_protocol_figures_and_software(whole_page
     for words in (
         "We classified 23 images from 7 groups into 3 classes; 1 further file was set aside.",
         "fine-tuned from a1_in1k weights", "stratified 3-fold cross-validation with no group or cluster of copies",
-        "chosen on 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
+        "chosen on about 15 % of its training images, never on the fold reported", "Accuracy was 80.0 % (70.0–90.0 %)",
         "1,000 bootstrap resamples of groups", "from 0.200 (0.100–0.300) to 0.150", "aimed at 90 % coverage",
         "(12 images in 4 groups) the mean of all models had an accuracy of 60.0 %", "torch 2.9",
     ):  # fmt: skip

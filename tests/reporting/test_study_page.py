@@ -54,9 +54,23 @@ def test_further_divisions_are_told_to_take_no_part() -> None:
     told_once = results(variant("a", 10), variant("b", 11, gain=0.0))
     assert "divided" not in Page(render(told_once)).shown
     assert (
-        "The images were divided into folds 3 times. Figures, differences, core-minutes and the verdict are of the "
-        "first division." in Page(render(told_once | {"num_repeats": 3})).shown
+        "The images were divided into folds 3 times. Figures, differences, minutes and the verdict are of the first "
+        "division." in Page(render(told_once | {"num_repeats": 3})).shown
     )
+
+
+def test_time_on_a_device_is_not_called_core_minutes() -> None:
+    on_cpu = variant("a", 10)
+    on_device = variant("b", 11, gain=0.0) | {"core_minutes": None, "device_minutes": 1.5}
+    assert "Core-minutes are the training of all folds, time by threads;" in page(on_cpu).shown
+    assert "evice-minutes" not in page(on_cpu).shown
+    shown = page(on_device, on_device).shown
+    assert "Device-minutes are the training of all folds, time on the device, whatever its processor did;" in shown
+    assert "ore-minutes" not in shown
+    both = page(on_cpu, on_device).shown
+    assert "Core-minutes Device-minutes a" in both
+    assert "3.2 – b" in both
+    assert "– 1.5" in both
 
 
 def test_names_of_any_kind_are_escaped_and_cut_in_figures() -> None:

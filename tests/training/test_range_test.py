@@ -13,13 +13,14 @@ import torch
 from tests.training.tiny import draw_tiny, tiny_config
 from typer.testing import CliRunner
 
-from microscopy_cls.cli import find_lr  # noqa: F401  registers it
+from microscopy_cls.cli.find_lr import told
 from microscopy_cls.cli.main import app
 from microscopy_cls.config import Config, Paths, to_yaml
 from microscopy_cls.dataset.prepare import prepare
 from microscopy_cls.errors import ConfigError, TrainingError
+from microscopy_cls.reporting.learning_rate import _drawn
 from microscopy_cls.training.member import MemberTrainer
-from microscopy_cls.training.range_test import find_learning_rate, judged, smooth, turning_point
+from microscopy_cls.training.range_test import RangeTest, find_learning_rate, judged, smooth, turning_point
 
 RATES = np.geomspace(1e-6, 1, 100)
 
@@ -174,6 +175,28 @@ def test_the_command_writes_table_and_picture_and_says_how_to_use_the_rate(paths
     assert picture is not None
     assert picture.std() > 0
     assert sorted(path.name for path in Path("reports/tiny").iterdir()) == ["learning_rate.csv", "learning_rate.png"]
+
+
+@pytest.mark.parametrize(
+    ("suggestion", "sentence", "label"),
+    [
+        (1e-3, "learning rate 0.001: a tenth of 0.01, beyond that the loss rose for good", "suggested: 0.001"),
+        (
+            5e-3,
+            "learning rate 0.005: the fitted head begins with 0.2 of it, 0.001, which is a tenth of 0.01, beyond that "
+            "the loss rose for good",
+            "suggested: 0.001, by finetune.learning_rate 0.005",
+        ),
+    ],
+)
+def test_sentence_and_figure_tell_the_heads_rate_from_the_setting(suggestion: float, sentence: str, label: str) -> None:
+    table = judged(RATES, curve(1e-3, 1e-2), 0).table
+    found = RangeTest(table, 1e-2, suggestion, rose=True, fold=0)
+    assert told(found) == sentence
+    lines = {str(line.get_label()): line.get_xdata() for line in _drawn(found).axes[0].lines}
+    assert {name: list(lines[name]) for name in list(lines)[-2:]} == {
+        "rises for good beyond 0.01": [1e-2, 1e-2], label: [1e-3, 1e-3]
+    }  # fmt: skip
 
 
 def test_a_fold_that_is_not_there_is_a_usage_error(paths: Paths) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from microscopy_cls.cli.commands import num_folds_of
 from microscopy_cls.cli.main import ConfigPath, Overrides, command
 from microscopy_cls.cli.text import wrapped
 from microscopy_cls.config import Paths, load_config
+
+if TYPE_CHECKING:
+    from microscopy_cls.training.range_test import RangeTest
 
 
 @command
@@ -31,8 +35,7 @@ def find_lr(
     found = find_learning_rate(settings, fold, steps)
     table, picture = write_range_test(found, paths.reports)
     rate = f"{found.suggestion:.2g}"
-    turned = "beyond that the loss rose for good" if found.rose else "even there, at the fastest, it had not risen"
-    for line in wrapped(f"learning rate {rate}: a tenth of {found.turn:.2g}, {turned}", "", ""):
+    for line in wrapped(told(found), "", ""):
         typer.echo(line)
     given = [
         part for one in overrides or [] if not one.startswith("finetune.learning_rate=") for part in ("--set", one)
@@ -40,3 +43,12 @@ def find_lr(
     again = ["microscopy-cls", "train", "-c", str(config), *given, "--set", f"finetune.learning_rate={rate}"]
     typer.echo(f"use it: {shlex.join(again)}")
     typer.echo(f"curve: {picture}\ntable: {table}")
+
+
+def told(found: RangeTest) -> str:
+    """The suggestion and where it comes from, in a sentence."""
+    turned = "beyond that the loss rose for good" if found.rose else "even there, at the fastest, it had not risen"
+    share, begun = found.peak / found.suggestion, ""
+    if not math.isclose(share, 1):
+        begun = f"the fitted head begins with {share:.2g} of it, {found.peak:.2g}, which is "
+    return f"learning rate {found.suggestion:.2g}: {begun}a tenth of {found.turn:.2g}, {turned}"

@@ -164,8 +164,9 @@ class Finetune(Section):
     strategy: Strategy = Field(
         "full",
         description="full: all layers, later ones faster (layer_decay); probe: logistic regression on features of the "
-        "frozen network, of the keys below only class_weights counts; head_then_full: the probe's head, then all "
-        "layers; gradual: from the classifier downwards, stage by stage",
+        "frozen network, of the keys below only class_weights, effective_beta and, where torch computes the features, "
+        "batch_size count; head_then_full: the probe's head, then all layers; gradual: from the classifier downwards, "
+        "stage by stage",
     )
     stage_epochs: int = Field(1, ge=1, description="gradual: epochs until the next stage below is trained too")
     freeze_batch_norm: bool = Field(

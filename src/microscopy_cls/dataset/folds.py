@@ -12,6 +12,7 @@ from microscopy_cls.dataset.dealing import deal_groups
 from microscopy_cls.errors import FoldError
 
 MAX_GROUPS = 50  # one training each: what leaving every one out would cost beyond is seldom meant
+NEAR = 0.025  # so far from the fraction that was asked for a validation part may be by design
 
 Names = NDArray[np.object_]
 
@@ -96,20 +97,32 @@ def split_validation(labels: Names, groups: Names, fraction: float, seed: int) -
     Raises:
         FoldError: whatever part is taken, a class is lost to training.
     """
-    chosen = np.zeros(len(labels), bool)
+    part = np.zeros(len(labels), np.int64)
     if fraction == 0:
-        return chosen
-    classes = set(labels)
-    # A part holds at least one group of the class that has most of them: small sets give a larger part than asked for.
-    num = min(round(1 / fraction), max(_groups_per_class(labels, groups).values()))
-    for train, validation in _splits(labels, groups, num, seed) if num > 1 else ():
-        if len(validation) and set(labels[train]) == classes:
-            chosen[validation] = True
+        return part > 0
+    taken, num = _as_parts(fraction, max(_groups_per_class(labels, groups).values()))
+    for number, (_, inside) in enumerate(_splits(labels, groups, num, seed) if num > 1 else ()):
+        part[inside] = number
+    for first in range(num if num > 1 else 0):
+        chosen: NDArray[np.bool_] = (part - first) % num < taken
+        if chosen.any() and set(labels[~chosen]) == set(labels):
             return chosen
     raise FoldError(
         "no validation part can be chosen that leaves every class in training: a class has too few groups. "
         "Set finetune.validation_fraction to 0 (a fixed schedule) or, of stratified folds, lower folds.num."
     )
+
+
+def _as_parts(fraction: float, most: int) -> tuple[int, int]:
+    """How many parts of how many are about a fraction: the fewest that come near it, one where no more than `most` do.
+
+    A part holds at least one group of the class that has most of them, so small sets give more than was asked for.
+    """
+    for taken in range(1, 6):
+        num = round(taken / fraction)
+        if num <= most and abs(taken / num - fraction) <= NEAR:
+            return taken, num
+    return 1, min(round(1 / fraction), most)
 
 
 def inner_folds(labels: Names, groups: Names, num: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

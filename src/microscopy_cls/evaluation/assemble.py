@@ -18,7 +18,7 @@ from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle
 from microscopy_cls.evaluation.metrics import Json
 from microscopy_cls.evaluation.scores import METRICS
-from microscopy_cls.model.bundle import WITHOUT_FOLD, BundleInfo, read_bundle, write_bundle
+from microscopy_cls.model.bundle import WITHOUT_FOLD, BundleInfo, read_bundle, weights_file, write_bundle
 from microscopy_cls.system.versions import software_versions
 
 NUM_CALIBRATION_INPUTS = 256  # int8 ranges settle with some hundred images; more only make the bundle larger
@@ -68,7 +68,6 @@ def assemble_bundle(
         **doubt_of_bundle(doubt),
         **_field(manifest, config.data.um_per_px),
         "slide_rule": config.evaluate.slide_rule,
-        "decision_threshold": metrics.get("binary", {}).get("threshold"),
         "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": {
             "manifest_digest": manifest_digest(manifest),
@@ -80,17 +79,13 @@ def assemble_bundle(
         "versions": software_versions(),
         "git_commit": state["git_commit"],
     }
-    members = {fold: _member_file(paths, fold) for fold in doubt.experience}
+    members = {fold: paths.members / weights_file(fold) for fold in doubt.experience}
     from microscopy_cls.model.graph import add_openvino
 
     inputs = _calibration_inputs(paths, manifest, config.runtime.seed)
     if WITHOUT_FOLD in members:
         inputs["folds"] = np.full_like(inputs["folds"], WITHOUT_FOLD)
     return Bundle(folder, write_bundle(folder, info, members, inputs, add_openvino, doubt.experience))
-
-
-def _member_file(paths: Paths, fold: int) -> Path:
-    return paths.members / ("refit.safetensors" if fold == WITHOUT_FOLD else f"fold_{fold}.safetensors")
 
 
 def headline(metrics: Json) -> Json:

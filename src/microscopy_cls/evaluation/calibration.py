@@ -2,7 +2,8 @@
 
 One temperature a member (Guo et al. 2017, arXiv:1706.04599), or besides a scale and a bias a class where these do
 better on images that they were not fitted on. What is reported of a fold is fitted on the other folds; what the bundle
-holds for a member is fitted on that member's own held-out fold.
+holds for a member is fitted on that member's own held-out fold. Only which of the two it is is chosen on all folds: to
+choose it anew within the others would cost as many times more fits as there are folds, and it takes a clear lead.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from microscopy_cls.evaluation.audit.audit import current_audit
 from microscopy_cls.evaluation.audit.judge import judge_shortcuts
 from microscopy_cls.evaluation.compare import compare_runs
 from microscopy_cls.evaluation.doubt import Doubt, doubt_of_bundle, doubt_report, fit_doubt
-from microscopy_cls.evaluation.ensemble_parts import Part, best_of, check_parts, read_part, together, with_probs
+from microscopy_cls.evaluation.ensemble_parts import EnsemblePart, best_of, check_parts, read_part, together, with_probs
 from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.finished import FinishedRun
 from microscopy_cls.evaluation.held_out import HeldOut
@@ -96,9 +96,10 @@ def ensemble(names: list[str], name: str) -> Ensembled:
     tried = try_strangers(first.bundle.folder, first.info, doubt.experience, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
     metrics |= _scrutinised(config, paths, manifest, oof, held_out, metrics)
-    whole = Bundle(paths.bundle, info)
+    whole, calibrated = Bundle(paths.bundle, info), doubt.calibrated.probs
     for section, test in tests.items():
-        metrics[section] = None if test is None else tested_outside(test, whole, metrics, resamples=resamples)
+        outside = None if test is None else tested_outside(test, whole, held_out, calibrated, resamples=resamples)
+        metrics[section] = outside
     write_json(paths.metrics, metrics)
     _write_run(paths, oof, held_out, parts, identity)
     return Ensembled(paths, _told(config, parts, name), metrics)
@@ -120,7 +121,7 @@ def _oof(run: FinishedRun, held_out: HeldOut) -> pd.DataFrame:
     return table[["image_id", "fold", "label", "predicted", *(f"prob_{label}" for label in run.classes)]]
 
 
-def _gain(parts: list[Part], name: str, doubt: Doubt) -> Json:
+def _gain(parts: list[EnsemblePart], name: str, doubt: Doubt) -> Json:
     """The section `ensemble`: each run's figures, and the paired comparison with the best of them, all calibrated."""
     best = best_of(parts)
     images = with_probs(best.run, doubt.calibrated.probs).images
@@ -139,17 +140,15 @@ def _gain(parts: list[Part], name: str, doubt: Doubt) -> Json:
     }
 
 
-def _info(parts: list[Part], name: str, doubt: Doubt, metrics: Json) -> Json:
+def _info(parts: list[EnsemblePart], name: str, doubt: Doubt, metrics: Json) -> Json:
     """The fields of `bundle.json`."""
     first = parts[0].info
-    binary = metrics.get("binary", {})
     return first.model_dump(include={"classes", "preprocessing", "field_px", "field_um", "slide_rule"}) | {
         "name": name,
         "architecture": _architectures(parts),
         "weights": {part.name: part.info.weights for part in parts},
         **doubt_of_bundle(doubt),
-        "decision_threshold": binary.get("threshold"),
-        "positive_class": binary.get("positive_class"),
+        "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": first.training_data | {"num_groups": metrics["num_groups"]},
         "metrics": headline(metrics),
         "config": {"name": name, "ensemble": [part.name for part in parts]},
@@ -158,7 +157,7 @@ def _info(parts: list[Part], name: str, doubt: Doubt, metrics: Json) -> Json:
     }
 
 
-def _architectures(parts: list[Part]) -> str:
+def _architectures(parts: list[EnsemblePart]) -> str:
     return " + ".join(dict.fromkeys(part.config.model.title for part in parts))
 
 
@@ -182,13 +181,13 @@ def _scrutinised(
     }
 
 
-def _identity(parts: list[Part], digest: str) -> Json:
+def _identity(parts: list[EnsemblePart], digest: str) -> Json:
     """What the ensemble is made of; `digest` is the manifest's."""
     runs = {part.name: part.state.get("fingerprint") for part in parts}
     return {"ensemble": runs, "images_of": parts[0].name, "manifest": digest}
 
 
-def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[Part], identity: Json) -> None:
+def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[EnsemblePart], identity: Json) -> None:
     """What later commands look for in a run's folder; the curves are the first run's."""
     write_parquet(paths.oof, oof)
     for key, array in (("logits", held_out.logits.astype(np.float32)), ("features", held_out.features)):
@@ -204,7 +203,7 @@ def _write_run(paths: Paths, oof: pd.DataFrame, held_out: HeldOut, parts: list[P
     write_json(paths.runs / "run_state.json", state)
 
 
-def _told(config: Config, parts: list[Part], name: str) -> Config:
+def _told(config: Config, parts: list[EnsemblePart], name: str) -> Config:
     """The first run's config with the ensemble's name and network, and a sentence that says what it is."""
     names = ", ".join(part.name for part in parts)
     notice = (

@@ -22,13 +22,13 @@ from microscopy_cls.evaluation.calibration import fit_of
 from microscopy_cls.evaluation.finished import FinishedRun, check_same_images, read_finished
 from microscopy_cls.evaluation.held_out import HeldOut, read_held_out
 from microscopy_cls.evaluation.scores import scores_of_answers
-from microscopy_cls.model.bundle import BundleInfo
+from microscopy_cls.model.bundle import BundleInfo, weights_file
 from microscopy_cls.model.ensemble import mean_logits
 from microscopy_cls.system.files import read_json, sha256_of_file
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class EnsemblePart:
     """One run.
 
     Attributes:
@@ -65,7 +65,7 @@ class Part:
         return {name: round(float(found[name][0]), 6) for name in ("accuracy", "log_loss")}
 
 
-def read_part(name: str) -> Part:
+def read_part(name: str) -> EnsemblePart:
     """Read a run that was evaluated.
 
     Raises:
@@ -79,7 +79,7 @@ def read_part(name: str) -> Part:
     held_out = read_held_out(paths, oof, groups, run.classes).rows(np.argsort(oof["image_id"].to_numpy(object)))
     method = bundle.info.calibration.method
     assert method != "none", "bundles with thresholds are calibrated"
-    return Part(
+    return EnsemblePart(
         with_probs(run, held_out.cross_fitted(fit_of(method))),
         held_out,
         bundle,
@@ -100,13 +100,13 @@ def _bundle_of(paths: Paths) -> Bundle:
         raise BundleError(f"{folder}: is an ensemble itself. Name its runs: {', '.join(info.parts)}.")
     if info.conformal is None:
         raise BundleError(f"{folder}: was written by an earlier version. Run `microscopy-cls evaluate` again.")
-    files = {member.sha256: paths.members / f"fold_{member.fold}.safetensors" for member in info.members}
+    files = {member.sha256: paths.members / weights_file(member.fold) for member in info.members}
     if not all(file.is_file() and sha256_of_file(file) == digest for digest, file in files.items()):
         raise BundleError(f"{folder}: is not of the run in {paths.runs}. Run `microscopy-cls evaluate` again.")
     return bundle
 
 
-def check_parts(parts: list[Part]) -> None:
+def check_parts(parts: list[EnsemblePart]) -> None:
     """See that runs can be averaged out of fold and in one bundle.
 
     Raises:
@@ -143,7 +143,7 @@ def _check_same_reading(a: BundleInfo, b: BundleInfo) -> None:
         )
 
 
-def together(parts: list[Part]) -> HeldOut:
+def together(parts: list[EnsemblePart]) -> HeldOut:
     """The ensemble's held-out answers: the mean of the calibrated probabilities, as logits.
 
     Features are the first part's, whose network tells novelties. Groups are joined where the runs' manifests differ.
@@ -159,6 +159,6 @@ def together(parts: list[Part]) -> HeldOut:
     return replace(first, logits=logits, groups=groups.to_numpy(dtype=object))
 
 
-def best_of(parts: list[Part]) -> Part:
+def best_of(parts: list[EnsemblePart]) -> EnsemblePart:
     """The most accurate part, of equals the one with the lower log loss, then by name."""
     return min(parts, key=lambda part: (-part.scores["accuracy"], part.scores["log_loss"], part.name))

@@ -72,7 +72,8 @@ def evaluate(config: Config, paths: Paths, tracker: Tracker, state: Mapping[str,
         kept = assemble_bundle(config, paths, manifest, metrics, of_refit, state, paths.bundle)
     tried = try_strangers(tested.folder, tested.info, doubt.experience, held_out, doubt.novelty, seed=seed)
     metrics["novelty"] = novelty_report(held_out, looks, tried, resamples=resamples, seed=seed)
-    metrics |= scrutinise(config, paths, manifest, oof, held_out, tested, kept, metrics, tests)
+    calibrated = doubt.calibrated.probs
+    metrics |= scrutinise(config, paths, manifest, oof, held_out, calibrated, tested, kept, metrics, tests)
     write_json(paths.metrics, metrics)
     _write_plots(paths, oof, metrics)
     _track(tracker, config, paths, metrics)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.errors import ExplanationError
+from microscopy_cls.evaluation.scores import Predicted
 from microscopy_cls.model.bundle import read_bundle
 from microscopy_cls.system.files import atomic_path
 
@@ -35,8 +36,8 @@ def choose(oof: pd.DataFrame, classes: list[str], num: int = NUM_EACH, seed: int
         Places in `oof` and their kinds, each (m,), by kind and within the first two by rank.
     """
     order = np.argsort(oof["image_id"].to_numpy(dtype=object), kind="stable")  # the same whatever the rows' order
-    probs = oof[[f"prob_{name}" for name in classes]].to_numpy(np.float64)[order]
-    wrong = probs.argmax(1) != pd.Categorical(oof["label"], categories=classes).codes[order]
+    predicted = Predicted.of(oof, classes)
+    probs, wrong = predicted.probs[order], (predicted.top != predicted.truth)[order]
     second, first = np.sort(probs, axis=1)[:, -2:].T
     by_confidence, by_lead = np.argsort(-first, kind="stable"), np.argsort(first - second, kind="stable")
     errors = by_confidence[wrong[by_confidence]][:num]

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from microscopy_cls.evaluation.cached_squares import CachedSquares
 from microscopy_cls.evaluation.external_images import ExternalImages
 from microscopy_cls.evaluation.figures import Figure, figure, figures
+from microscopy_cls.evaluation.held_out import HeldOut
 from microscopy_cls.evaluation.intervals import Array
 from microscopy_cls.evaluation.scores import Predicted, scores_of_answers
 
@@ -24,61 +26,62 @@ DROPPED = ("accuracy", "balanced_accuracy", "f1_macro")
 def external_metrics(
     external: ExternalImages,
     answer: Answer,
-    metrics: Mapping[str, Any],
-    classes: list[str],
+    held_out: HeldOut,
+    calibrated: Array,
     *,
     resamples: int,
     seed: int = 0,
 ) -> Json:
     """The entries `test_split` and `external_test` of `metrics.json`.
 
-    The drop is out-of-fold minus external: positive where the model is worse outside. Out of fold a single member
-    answers, outside all of them together, which is usually a little better: the drop is rather too small.
+    The drop is out-of-fold minus external: positive where the model is worse outside. Calibrated on both sides, since
+    scaling each class by itself changes answers and hides a loss, or makes one up. Out of fold a single member answers,
+    outside all of them together, which is usually a little better: the drop is rather too small.
 
     Args:
         external: the images.
         answer: squares uint8 (b, size_px, size_px, 3) to the whole model's calibrated probabilities (b, classes).
-        metrics: out of fold, as `out_of_fold_metrics` gives them.
-        classes: in index order.
+        held_out: the images of the folds.
+        calibrated: their probabilities, calibrated on the other folds, (n, classes).
         resamples: of the groups, for the intervals.
 
     Returns:
-        `source, num_images, num_groups`; `OVERALL`, each a figure (`ece` of calibrated probabilities); `drop` of
-        `DROPPED`, each a figure; `per_class`: `recall` (values None for a class without images, which no macro mean
-        counts either) and `num_images`; `failed` and `set_aside`: images that are not counted.
+        `source, num_images, num_groups`; `OVERALL`, each a figure; `per_class`: `recall` (values None for a class
+        without images, which no macro mean counts either) and `num_images`; `inside`: these figures of the calibrated
+        out-of-fold answers, `per_class` without `num_images`; `drop` of `DROPPED`, each a figure; `failed` and
+        `set_aside`: images that are not counted.
     """
-    images = external.images
+    images, classes = external.images, list(held_out.classes)
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)
-    outside = Predicted(truth, answer(external.squares))
-    found = _overall_and_per_class(outside, images, classes, resamples, seed)
+    groups, answers = images["group"].to_numpy(dtype=object), answer(external.squares)
+    outside = _overall_and_per_class(Predicted(truth, answers), groups, classes, resamples, seed)
+    inside = _overall_and_per_class(Predicted(held_out.truth, calibrated), held_out.groups, classes, resamples, seed)
+    for row, count in zip(outside["per_class"].values(), np.bincount(truth, minlength=len(classes)), strict=True):
+        row["num_images"] = int(count)
     return {
         "source": external.source,
         "num_images": len(images),
         "num_groups": int(images["group"].nunique()),
-        **found,
-        "drop": {name: drop(metrics[name], found[name]) for name in DROPPED},
+        **outside,
+        "inside": inside,
+        "drop": {name: drop(inside[name], outside[name]) for name in DROPPED},
         "failed": external.counts.get("unreadable", 0),
         "set_aside": {status: external.counts.get(status, 0) for status in ("copy", "duplicate", "conflict")},
     }
 
 
 def _overall_and_per_class(
-    outside: Predicted, images: pd.DataFrame, classes: list[str], resamples: int, seed: int
+    predicted: Predicted, groups: NDArray[np.object_], classes: list[str], resamples: int, seed: int
 ) -> Json:
     def scores(weights: Array) -> dict[str, Array]:
-        overall, per_class = scores_of_answers(outside, weights)
+        overall, per_class = scores_of_answers(predicted, weights)
         return {name: overall[name] for name in OVERALL} | {"recall": per_class["recall"]}
 
-    groups_of = [int(images.loc[images["label"] == name, "group"].nunique()) for name in classes]
-    shares: dict[str, Any] = dict.fromkeys(set(OVERALL) - {"ece"}, images["group"].nunique()) | {"recall": groups_of}
-    found = figures(scores, images["group"].to_numpy(dtype=object), resamples=resamples, seed=seed, shares=shares)
+    groups_of = [len(set(groups[predicted.truth == label])) for label in range(len(classes))]
+    shares: dict[str, Any] = dict.fromkeys(set(OVERALL) - {"ece"}, len(set(groups))) | {"recall": groups_of}
+    found = figures(scores, groups, resamples=resamples, seed=seed, shares=shares)
     recalls = found.pop("recall")
-    counts = np.bincount(outside.truth, minlength=len(classes))
-    per_class = {
-        name: {"recall": recall, "num_images": int(count)}
-        for name, recall, count in zip(classes, recalls, counts, strict=True)
-    }
-    return found | {"per_class": per_class}
+    return found | {"per_class": {name: {"recall": one} for name, one in zip(classes, recalls, strict=True)}}
 
 
 def drop(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> Figure:

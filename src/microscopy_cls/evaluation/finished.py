@@ -45,8 +45,7 @@ class FinishedRun:
 
     def predicted_in(self, division: pd.DataFrame) -> Predicted:
         """The same of one of the divisions: `images` itself or one of `repeats`."""
-        truth = pd.Categorical(self.images["label"], categories=self.classes).codes.astype(np.int64)
-        return Predicted(truth, division[[f"prob_{name}" for name in self.classes]].to_numpy(np.float64))
+        return Predicted.of(division.assign(label=self.images["label"].to_numpy()), self.classes)
 
     @property
     def divisions(self) -> tuple[pd.DataFrame, ...]:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from microscopy_cls.config import Paths
 from microscopy_cls.errors import DataError
+from microscopy_cls.evaluation.scores import Predicted
 from microscopy_cls.model.doubt import Scaling, softmax
 
 Array = NDArray[np.float64]
@@ -77,13 +78,12 @@ def read_held_out(paths: Paths, oof: pd.DataFrame, groups: pd.Series, classes: S
     """
     logits = load_file(paths.runs / "oof_logits.safetensors")["logits"].astype(np.float64)
     features = load_file(paths.runs / "oof_features.safetensors")["features"]
-    table = oof[[f"prob_{name}" for name in classes]].to_numpy(np.float64)
-    if len(features) != len(oof) or logits.shape != table.shape or not np.allclose(softmax(logits), table, atol=1e-4):
+    told = Predicted.of(oof, classes)
+    probs = told.probs
+    if len(features) != len(oof) or logits.shape != probs.shape or not np.allclose(softmax(logits), probs, atol=1e-4):
         raise DataError(
             f"{paths.runs}: oof.parquet, oof_logits.safetensors and oof_features.safetensors are not of one run. "
             "Train again with --restart."
         )
-    truth = pd.Categorical(oof["label"], categories=list(classes)).codes.astype(np.int64)
-    return HeldOut(
-        truth, logits, features, oof["fold"].to_numpy(np.int64), groups.to_numpy(dtype=object), tuple(classes)
-    )
+    folds, names = oof["fold"].to_numpy(np.int64), groups.to_numpy(dtype=object)
+    return HeldOut(told.truth, logits, features, folds, names, tuple(classes))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from microscopy_cls.evaluation.scores import Array
+from microscopy_cls.evaluation.scores import Array, Predicted
 
 COLUMNS = ["image_id", "path", "label", "suggested", "prob_label", "prob_suggested", "rank"]
 NUM_LISTED = 50  # in metrics.json and the page; the CSV has all
@@ -33,8 +33,8 @@ def find_label_errors(oof: pd.DataFrame, paths: pd.Series, classes: list[str]) -
     Returns:
         `COLUMNS`; `rank` counts from 1, by the margin of the label over the suggested class (the least first).
     """
-    labels = pd.Categorical(oof["label"], categories=classes).codes.astype(np.int64)
-    probs = oof[[f"prob_{name}" for name in classes]].to_numpy(np.float64)
+    predicted = Predicted.of(oof, classes)
+    labels, probs = predicted.truth, predicted.probs
     suggested = _suggested(labels, probs)
     rows = np.arange(len(oof))
     own, other = probs[rows, labels], probs[rows, suggested]

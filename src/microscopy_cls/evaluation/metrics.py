@@ -47,10 +47,7 @@ def out_of_fold_metrics(
     Returns:
         The content of `metrics.json`; numbers that do not exist are None.
     """
-    predicted = Predicted(
-        pd.Categorical(oof["label"], categories=classes).codes.astype(np.int64),
-        oof[[f"prob_{name}" for name in classes]].to_numpy(np.float64),
-    )
+    predicted = Predicted.of(oof, classes)
     names, folds = groups.to_numpy(dtype=object), oof["fold"].to_numpy(np.int64)
 
     def scores(weights: Array) -> dict[str, Array]:

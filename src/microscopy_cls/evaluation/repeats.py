@@ -55,9 +55,7 @@ def repeats_report(tables: Sequence[pd.DataFrame], classes: list[str]) -> Json:
 
 
 def _scores(table: pd.DataFrame, classes: list[str]) -> dict[str, float]:
-    truth = pd.Categorical(table["label"], categories=classes).codes.astype(np.int64)
-    probs = table[[f"prob_{name}" for name in classes]].to_numpy(np.float64)
-    overall, _ = all_scores(Predicted(truth, probs), np.ones((1, len(table))))
+    overall, _ = all_scores(Predicted.of(table, classes), np.ones((1, len(table))))
     return {name: float(values[0]) for name, values in overall.items()}
 
 

@@ -8,9 +8,11 @@ there (NaN) and is left out of that macro mean; a class that is never predicted 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -30,6 +32,12 @@ class Predicted:
 
     truth: NDArray[np.int64]
     probs: Array
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, classes: Sequence[str]) -> Predicted:
+        """Of a table's `label` and `prob_<class>...`, a row an image; classes in index order."""
+        truth = pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64)
+        return cls(truth, table[[f"prob_{name}" for name in classes]].to_numpy(np.float64))
 
     @property
     def num_classes(self) -> int:

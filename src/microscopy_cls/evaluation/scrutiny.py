@@ -45,6 +45,7 @@ def scrutinise(
     manifest: pd.DataFrame,
     oof: pd.DataFrame,
     held_out: HeldOut,
+    calibrated: Array,
     tested: Bundle,
     kept: Bundle,
     metrics: Mapping[str, Any],
@@ -57,6 +58,7 @@ def scrutinise(
     Args:
         oof: a row a trainable image.
         held_out: the same as arrays.
+        calibrated: its probabilities, cross-fitted, (n, classes).
         tested: the bundle of the members that gave them.
         kept: the bundle that classifies later, the same one or of the refit.
         metrics: of the run so far.
@@ -79,7 +81,7 @@ def scrutinise(
         "audit": audit,
         "label_errors": listed_label_errors(errors),
         **{
-            name: None if test is None else tested_outside(test, kept, metrics, resamples=resamples)
+            name: None if test is None else tested_outside(test, kept, held_out, calibrated, resamples=resamples)
             for name, test in tests.items()
         },
     }
@@ -170,11 +172,13 @@ def judge_calibration(found: Mapping[str, Any]) -> tuple[str, str]:
     return verdict, f"{told}, which so few images can give by chance." if after["value"] >= ECE_WARN else f"{told}."
 
 
-def tested_outside(images: ExternalImages, bundle: Bundle, metrics: Mapping[str, Any], *, resamples: int) -> Json:
+def tested_outside(
+    images: ExternalImages, bundle: Bundle, held_out: HeldOut, calibrated: Array, *, resamples: int
+) -> Json:
     """Figures of the whole bundle on images that no member saw: the mean of its members' calibrated probabilities."""
 
     def answer(squares: CachedSquares) -> Array:
         mean: Array = member_probs(bundle.folder, bundle.info, squares).mean(0)
         return mean
 
-    return external_metrics(images, answer, metrics, list(bundle.info.classes), resamples=resamples)
+    return external_metrics(images, answer, held_out, calibrated, resamples=resamples)

@@ -29,8 +29,7 @@ from microscopy_cls.model.members import save_weights
 from microscopy_cls.system.progress import progress
 
 OWN = {
-    "members", "calibration", "conformal", "novelty", "name", "metrics", "training_data", "config",
-    "decision_threshold", "positive_class",
+    "members", "calibration", "conformal", "novelty", "name", "metrics", "training_data", "config", "positive_class",
 }  # fmt: skip
 
 
@@ -111,12 +110,10 @@ def write_soup(
     """
     doubt, config = tasted.doubt, tasted.config
     metrics = _metrics(tasted)
-    binary = metrics.get("binary", {})
     described = info.model_dump(exclude=OWN) | {
         "name": name,
         **doubt_of_bundle(doubt),
-        "decision_threshold": binary.get("threshold"),
-        "positive_class": binary.get("positive_class"),
+        "positive_class": metrics.get("binary", {}).get("positive_class"),
         "training_data": info.training_data | {"soup_of": info.name, "num_members": len(info.members)},
         "metrics": headline(metrics),
         "config": info.config | {"name": name},

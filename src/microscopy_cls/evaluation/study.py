@@ -38,8 +38,9 @@ def study_results(study: Study, name: str, configs: Mapping[str, Config]) -> Jso
         and `sentences` that tell it, and `half_width` of the widest interval behind it; `num_images, num_groups,
         num_folds, num_repeats` (divisions into folds; all else is of the first), `num_classes, majority_accuracy,
         image_size_px`; `variants`, each with `name, run, set, params,
-        gflops, gmacs, core_minutes`, `accuracy` and `f1_macro` (`value, ci_low, ci_high`), and `difference` of both to
-        the first variant (None for itself); `cautions`, a list of sentences. Shares are from 0 to 1, intervals of 95 %.
+        gflops, gmacs, core_minutes` (time by threads on a CPU), `device_minutes` (time on anything else; one of the two
+        is None), `accuracy` and `f1_macro` (`value, ci_low, ci_high`), and `difference` of both to the first variant
+        (None for itself); `cautions`, a list of sentences. Shares are from 0 to 1, intervals of 95 %.
 
     Raises:
         DataError: a run is not finished or does not say what it took, or they are not of the same images.
@@ -93,12 +94,14 @@ def _cost(config: Config, run: FinishedRun) -> Json:
             f"{file}: does not say how long the folds {', '.join(unknown)} took. Remove {file.parent} and run the "
             "study again."
         )
-    seconds = sum(state["fold_seconds"][fold] for fold in folds)
+    minutes = sum(state["fold_seconds"][fold] for fold in folds) / 60
+    on_cpu = state["device"] == "cpu"
     return {
         "params": cost.num_params,
         "gflops": None if cost.num_flops is None else round(cost.num_flops / 1e9, 6),
         "gmacs": None if cost.num_macs is None else round(cost.num_macs / 1e9, 6),
-        "core_minutes": round(seconds * state["num_threads"] / 60, 2),
+        "core_minutes": round(minutes * state["num_threads"], 2) if on_cpu else None,
+        "device_minutes": None if on_cpu else round(minutes, 2),
     }
 
 

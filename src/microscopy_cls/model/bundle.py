@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -45,6 +45,11 @@ class Preprocessing(_Part):
 def key_of(fold: int) -> str:
     """A member's part of the names of files: its fold, or `refit`."""
     return "refit" if fold == WITHOUT_FOLD else str(fold)
+
+
+def weights_file(fold: int) -> str:
+    """Name of a member's weights among a run's members."""
+    return "refit.safetensors" if fold == WITHOUT_FOLD else f"fold_{fold}.safetensors"
 
 
 class Member(_Part):
@@ -141,13 +146,18 @@ class BundleInfo(_Part):
     field_px: int | None = None
     field_um: float | None = None
     slide_rule: SlideRule = "mean"
-    decision_threshold: float | None = None
     positive_class: str | None = None
     training_data: dict[str, Any]
     metrics: dict[str, Any]
     config: dict[str, Any]
     versions: dict[str, str]
     git_commit: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_threshold(cls, found: Any) -> Any:
+        """Older bundles hold a threshold of probabilities before calibration, which nothing ever followed."""
+        return {key: found[key] for key in found if key != "decision_threshold"} if isinstance(found, dict) else found
 
 
 def write_bundle(

@@ -10,7 +10,7 @@ from typing import Any
 
 from microscopy_cls.errors import MissingDependencyError
 from microscopy_cls.model.bundle import BundleInfo, Member, checked
-from microscopy_cls.system.hardware import cpu_features
+from microscopy_cls.system.hardware import cpu_has_bf16
 
 
 def has_openvino() -> bool:
@@ -69,12 +69,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def usual_precision(asked: str) -> str:
     """`fp32` or `bf16`, as a run computes on a CPU whose `runtime.precision` is `asked`."""
-    gains = bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
-    return "bf16" if asked == "bf16" or (asked == "auto" and gains) else "fp32"
+    return "bf16" if asked == "bf16" or (asked == "auto" and cpu_has_bf16()) else "fp32"
 
 
 def numeric_hint(precision: str) -> dict[str, str]:
     """What to compile a graph with. What int8 graphs keep in floating point runs in bf16 where the CPU has it."""
-    gains = bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
-    hints = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if gains else "f32"}
+    hints = {"fp32": "f32", "bf16": "bf16", "int8": "bf16" if cpu_has_bf16() else "f32"}
     return {"INFERENCE_PRECISION_HINT": hints[precision]}

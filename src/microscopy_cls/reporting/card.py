@@ -87,7 +87,7 @@ def _protocol(config: Config, inputs: Inputs) -> str:
     apart = f"no group or {copies} in two folds" if inputs.grouped else f"no {copies} in two folds"
     own_copy = "copy of it" if config.folds.group_near_duplicates else "exact copy of it"
     unit = "image of its group" if inputs.grouped else own_copy
-    chosen = f"on {100 * fraction:g}{PERCENT} of its training images" if fraction else "beforehand"
+    chosen = f"on about {100 * fraction:g}{PERCENT} of its training images" if fraction else "beforehand"
     setting = "number of epochs"
     if config.finetune.strategy == "probe":
         setting, chosen = "penalty", "by inner folds of its training images"

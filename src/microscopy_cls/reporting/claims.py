@@ -117,7 +117,7 @@ def _choice(config: Config, inputs: Inputs) -> Claim:
     if config.finetune.strategy == "probe":
         how = "Each fold’s penalty was chosen by inner folds of its training images, not on the fold that is reported."
     elif fraction:
-        part = f"{100 * fraction:g}{PERCENT} of its training images"
+        part = f"about {100 * fraction:g}{PERCENT} of its training images"
         how = f"Each fold’s epoch was chosen on {part}, not on the fold that is reported."
     else:
         how = f"The schedule was fixed ({epochs}, the last one taken), so the reported folds chose nothing."

@@ -38,7 +38,8 @@ class Compared:
 class OutsideTest:
     """One test: what it is `named` in a sentence, `scope` and `size` in words, figures over all classes and of each.
 
-    `anchor` is its place on the page; `num_aside` counts copies and contradictions.
+    `anchor` is its place on the page; `num_aside` counts copies and contradictions; `calibrated` says whether the
+    answers of the cross-validation are, as those outside always are.
     """
 
     anchor: str
@@ -47,10 +48,16 @@ class OutsideTest:
     scope: str
     source: str
     size: str
+    calibrated: bool
     num_failed: int
     num_aside: int
     figures: list[Compared]
     classes: list[Compared]
+
+    @property
+    def inside(self) -> str:
+        """What the figures of the cross-validation are called."""
+        return f"Cross-validation, {'calibrated' if self.calibrated else 'not calibrated'}"
 
     @property
     def missing(self) -> list[str]:
@@ -84,6 +91,7 @@ def outside_tests(metrics: Mapping[str, Any]) -> list[OutsideTest]:
 def _test(metrics: Mapping[str, Any], found: Mapping[str, Any], words: list[str]) -> OutsideTest:
     anchor, title, named_as, scope = words
     images, groups = (int(found.get(key) or 0) for key in ("num_images", "num_groups"))
+    inside = found.get("inside") or metrics  # older files compare with the answers as they come from the networks
     return OutsideTest(
         anchor,
         title,
@@ -91,23 +99,22 @@ def _test(metrics: Mapping[str, Any], found: Mapping[str, Any], words: list[str]
         scope,
         str(found.get("source") or ""),
         counted(images, "image") + (f" in {counted(groups, 'group')}" if groups != images else ""),
+        inside is not metrics,
         int(found.get("failed") or 0),
         sum((found.get("set_aside") or {}).values()),
-        [_overall(metrics, found, key, name, kind) for key, name, kind in FIGURES],
-        [_of_class(metrics, str(name), entry) for name, entry in (found.get("per_class") or {}).items()],
+        [_overall(inside, found, key, name, kind) for key, name, kind in FIGURES],
+        [_of_class(inside, str(name), entry) for name, entry in (found.get("per_class") or {}).items()],
     )
 
 
-def _overall(metrics: Mapping[str, Any], found: Mapping[str, Any], key: str, title: str, kind: Kind) -> Compared:
-    drop = (found.get("drop") or {}).get(key)
-    inside, outside = (Estimate.read(one.get(key), kind) for one in (metrics, found))
-    if key == "ece":  # outside, the probabilities are calibrated
-        inside = Estimate.read((metrics.get("calibration") or {}).get("ece_after"), kind)
-    return Compared(title, inside, outside, Estimate.read(drop, "points" if kind == "percent" else kind))
+def _overall(inside: Mapping[str, Any], found: Mapping[str, Any], key: str, title: str, kind: Kind) -> Compared:
+    within, outside = (Estimate.read(one.get(key), kind) for one in (inside, found))
+    lost = Estimate.read((found.get("drop") or {}).get(key), "points" if kind == "percent" else kind)
+    return Compared(title, within, outside, lost)
 
 
-def _of_class(metrics: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> Compared:
-    inside, outside = (
-        Estimate.read((one or {}).get("recall"), "percent") for one in (metrics["per_class"].get(name), entry)
+def _of_class(inside: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> Compared:
+    within, outside = (
+        Estimate.read((one or {}).get("recall"), "percent") for one in (inside["per_class"].get(name), entry)
     )
-    return Compared(name, inside, outside, Estimate("points"), int(entry.get("num_images") or 0))
+    return Compared(name, within, outside, Estimate("points"), int(entry.get("num_images") or 0))

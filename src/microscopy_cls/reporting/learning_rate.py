@@ -31,11 +31,17 @@ def _drawn(found: RangeTest) -> Figure:
         axes.plot(table["learning_rate"], table["smoothed_loss"], color=BLUE, linewidth=2, label="smoothed")
         if found.rose:
             axes.axvline(found.turn, color=GREY, linestyle=":", label=f"rises for good beyond {found.turn:.2g}")
-        axes.axvline(found.turn / 10, color=ORANGE, linestyle="--", label=f"suggested: {found.suggestion:.2g}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+        axes.axvline(found.peak, color=ORANGE, linestyle="--", label=_suggested(found))
+        axes.set(xscale="log", xlabel="learning rate of the head", ylabel="training loss")
         smoothed = table["smoothed_loss"]
         low, high = min(smoothed.min(), table["loss"].min()), max(smoothed.iloc[:10].max(), 1.5 * smoothed.min())
         axes.set_ylim(max(0.0, low - 0.1 * (high - low)), high + 0.5 * (high - low))  # not what was lost at the end
         axes.set_title(f"Learning-rate range test, training images of fold {found.fold}", loc="left", fontsize=11)
         axes.legend(frameon=False, fontsize=9)
     return figure
+
+
+def _suggested(found: RangeTest) -> str:
+    """The place of the line, and the setting that leads there where that is another number."""
+    place, setting = f"{found.peak:.2g}", f"{found.suggestion:.2g}"
+    return f"suggested: {place}" + (f", by finetune.learning_rate {setting}" if setting != place else "")

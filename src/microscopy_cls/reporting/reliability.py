@@ -32,9 +32,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the section shows; a diagram is None where its bins are missing."""
+    """What the section shows; a diagram is None where its bins are missing.
+
+    `was_chosen` says whether there was another kind of scaling to choose: of an ensemble there is none.
+    """
 
     method: str
+    was_chosen: bool
     changes: list[Change]
     temperatures: str
     diagrams: list[tuple[str, Markup]]
@@ -61,7 +65,9 @@ def calibration(metrics: Mapping[str, Any]) -> Calibration | None:
         if found.get(key)
     ]
     told = ", ".join(shown(value, "decimal") for value in temperatures)
-    return Calibration(METHODS.get(found.get("method"), str(found.get("method") or "")), changes, told, diagrams)
+    method = METHODS.get(found.get("method"), str(found.get("method") or ""))
+    was_chosen = found.get("method") in ("temperature", "vector") and not metrics.get("ensemble")
+    return Calibration(method, was_chosen, changes, told, diagrams)
 
 
 def _pair(found: Mapping[str, Any], key: str, kind: Any) -> tuple[Estimate, Estimate]:

@@ -21,6 +21,11 @@ from microscopy_cls.system.files import write_text
 TEMPLATES = Path(__file__).parent / "templates"
 LIGHTS = {"holds": "pass", "fails": "fail", "open": "warn"}
 COSTS = (("params", 1e6, "parameters, millions"), ("gflops", 1.0, "GFLOPs an image"))
+# key, name and what it counts
+TIMES = {
+    "core_minutes": ("Core-minutes", "time by threads"),
+    "device_minutes": ("Device-minutes", "time on the device, whatever its processor did"),
+}
 ENDS = ("ci_low", "ci_high")
 NEAREST = 0.12  # of the axis: closer points would hide each other's intervals and names
 NUM_LABEL_CHARS = 12
@@ -28,7 +33,7 @@ NUM_LABEL_CHARS = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One variant of the table."""
+    """One variant of the table; its `minutes` are those of `TIMES`."""
 
     name: str
     params_m: float
@@ -37,7 +42,7 @@ class Row:
     f1: Estimate
     accuracy_gain: Estimate
     f1_gain: Estimate
-    core_minutes: float
+    minutes: tuple[float | None, ...]
 
 
 def write_study_page(results: Mapping[str, Any], path: Path) -> None:
@@ -57,12 +62,14 @@ def render(results: Mapping[str, Any]) -> str:
     )  # fmt: skip
     environment.filters.update(count=count, counted=counted, shown=shown)
     rows = [_row(variant) for variant in results["variants"]]
+    told = [place for place in range(len(TIMES)) if any(row.minutes[place] is not None for row in rows)]
     return environment.get_template("study.html.j2").render(
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  our own file
         version=__version__,
         study=results,
         state=LIGHTS[results["claim"]["verdict"]],
         rows=rows,
+        times=[(place, *list(TIMES.values())[place]) for place in told],
         settings=[(variant["name"], _settings(variant["set"])) for variant in results["variants"]],
         figures=[
             scatter(results["variants"], cost, unit, title)
@@ -82,7 +89,7 @@ def _row(variant: Mapping[str, Any]) -> Row:
         Estimate.read(variant["f1_macro"], "decimal"),
         Estimate.read(gain.get("accuracy"), "points"),
         Estimate.read(gain.get("f1_macro"), "points"),
-        variant["core_minutes"],
+        tuple(finite(variant.get(key)) for key in TIMES),
     )
 
 

@@ -81,7 +81,12 @@ def gains_from_bf16(device: torch.device) -> bool:
 
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == "cpu" and bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
+    return device.type == "cpu" and cpu_has_bf16()
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 by itself."""
+    return bool(cpu_features() & {"avx512_bf16", "amx_bf16"})
 
 
 def cpu_features() -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from microscopy_cls.config import Config
-from microscopy_cls.model.bundle import WITHOUT_FOLD
+from microscopy_cls.model.bundle import WITHOUT_FOLD, weights_file
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Part:
     @property
     def member(self) -> str | None:
         """File of its weights; None for further repeats, which are there for their figures alone."""
-        return None if self.repeat else f"{self.folder}.safetensors"
+        return None if self.repeat else weights_file(self.fold)
 
     def answers(self, runs: Path) -> Path:
         """What it said at its end; that this file exists makes it done."""

@@ -59,6 +59,11 @@ class RangeTest:
     rose: bool
     fold: int
 
+    @property
+    def peak(self) -> float:
+        """The head's rate at the top of the schedule with the suggestion: less than that where the head is fitted."""
+        return self.turn / 10
+
 
 @dataclass(frozen=True)
 class _Aside(Paths):

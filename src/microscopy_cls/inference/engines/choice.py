@@ -9,7 +9,7 @@ from microscopy_cls.errors import ConfigError
 from microscopy_cls.inference.engines.engine import Engine
 from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.vino import has_openvino
-from microscopy_cls.system.hardware import cpu_features, has_cuda
+from microscopy_cls.system.hardware import cpu_has_bf16, has_cuda
 
 ENGINES = ("auto", "torch", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
@@ -35,7 +35,7 @@ def choose_engine(engine: str, precision: str) -> tuple[str, str]:
     on_cuda = engine in ("auto", "torch") and has_cuda()
     name = engine if engine != "auto" else "torch" if on_cuda or not has_openvino() else "openvino"
     if precision == "auto":
-        gains = "bf16" in _KNOWN[name] and (on_cuda or bool(cpu_features() & {"avx512_bf16", "amx_bf16"}))
+        gains = "bf16" in _KNOWN[name] and (on_cuda or cpu_has_bf16())
         precision = "bf16" if gains else "fp32"
     if precision not in _KNOWN[name]:
         raise ConfigError(f"--precision {precision}: the engine {name} computes in {', '.join(_KNOWN[name])} only")
