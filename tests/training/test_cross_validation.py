@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from microscopy_cls.model import get_model
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.tracking import NullTracker
 from microscopy_cls.training import member as member_module
-from microscopy_cls.training.compute import predict
+from microscopy_cls.training.compute import automatic_batch, predict
 from microscopy_cls.training.cross_validation import CrossValidation
 from microscopy_cls.training.fold_data import FoldData, Images
 from microscopy_cls.training.parts import Part
-from microscopy_cls.training.run_state import load_state, require_finished
+from microscopy_cls.training.run_state import load_state, require_finished, save_state
 
 
 def config(**finetune: object) -> Config:
@@ -229,6 +230,31 @@ def test_the_automatic_batch_leaves_enough_steps_in_an_epoch(paths: Paths) -> No
     assert state["batch_size"] == 4
     assert state["precision"] == "fp32"
     assert state["num_threads"] == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_processes", "device", "expected"),
+    [(1000, 1, "cuda", 64), (1000, 8, "cuda", 8), (1000, 1, "cpu", 32), (10**6, 8, "cuda", 256), (20, 8, "cuda", 4)],
+)
+def test_processes_share_the_images_of_an_automatic_step(
+    num_images: int, num_processes: int, device: str, expected: int
+) -> None:
+    assert automatic_batch(num_images, num_processes, device) == expected
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(paths: Paths) -> None:
+    table = train(config(), paths)
+    state = load_state(paths.runs)
+    assert state is not None
+    assert state.num_processes == 1
+    save_state(paths.runs, replace(state, num_processes=4))
+    pd.testing.assert_frame_equal(table, train(config(), paths))  # nothing is left to train
+    Part(1).answers(paths.runs).unlink()
+    message = r"began with num_processes 4, but this command has 1, .* `torchrun --nproc_per_node 4`, or .* --restart"
+    with pytest.raises(TrainingError, match=message):
+        train(config(), paths)
+    train(config(), paths, restart=True)
+    assert load_state(paths.runs).num_processes == 1  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

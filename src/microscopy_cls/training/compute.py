@@ -18,6 +18,9 @@ from microscopy_cls.dataset.batches import Batch
 from microscopy_cls.model.forward import features_and_logits
 from microscopy_cls.system.hardware import Hardware
 
+MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
+MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -67,6 +70,12 @@ def predict(model: nn.Module, normalise: nn.Module, batches: Iterable[Batch], ac
         logits.append(scores.float())
         features.append(pooled.float())
     return Predictions(torch.cat(logits).cpu().numpy(), torch.cat(features).cpu().numpy())
+
+
+def automatic_batch(num_images: int, num_processes: int, device_type: str) -> int:
+    """Images a step and process: a power of two, at least 4, that leaves enough steps in an epoch of all processes."""
+    wanted = max(4, num_images / num_processes / MIN_STEPS_PER_EPOCH)
+    return int(min(MAX_BATCH[device_type], 2 ** int(np.log2(wanted))))
 
 
 def largest_batch(model: nn.Module, normalise: nn.Module, size_px: int, start: int, accelerator: Accelerator) -> int:

@@ -29,7 +29,7 @@ from microscopy_cls.system.files import atomic_path, write_csv, write_text
 from microscopy_cls.system.hardware import choose_hardware
 from microscopy_cls.system.progress import bar
 from microscopy_cls.tracking import NullTracker, Tracker
-from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
+from microscopy_cls.training.compute import Predictions, automatic_batch, largest_batch, make_accelerator, predict
 from microscopy_cls.training.features import view_features
 from microscopy_cls.training.fold_data import FoldData, Images, Rows, check_divisions
 from microscopy_cls.training.fold_search import FoldSearch, inner_part
@@ -38,12 +38,10 @@ from microscopy_cls.training.member import MemberTrainer
 from microscopy_cls.training.oof import assemble, save_fold
 from microscopy_cls.training.parts import Part, epochs_of_refit, fold_parts, parts_of
 from microscopy_cls.training.probe import Probe, write_head
-from microscopy_cls.training.run_state import RunState, begin, identity_of, load_state, save_state
+from microscopy_cls.training.run_state import RunState, begin, check_processes, identity_of, load_state, save_state
 from microscopy_cls.training.scores import EpochRow
 from microscopy_cls.training.telling import Telling
 
-MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
-MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
 NUM_AUGMENTED = 1  # views of an image, beside itself, that a training's first head is fitted on; four gave no more
 
 log = logging.getLogger(__name__)
@@ -81,6 +79,8 @@ class CrossValidation:
         """
         parts = parts_of(self.config, self.images.num_folds, only)
         undone = [part for part in parts if not part.answers(self.paths.runs).is_file()]
+        if undone:
+            check_processes(self.paths.runs, self.state, self.accelerator.num_processes)
         licence = self.source.licence or "licence unknown"
         start = f"from {self.source.location} ({licence})" if self.source.kind != "none" else "from random weights"
         log.info("%s starts %s, %s, %s", self.config.model.title, start, self.state.device, self.state.precision)
@@ -124,7 +124,8 @@ class CrossValidation:
         if accelerator.is_main_process:
             state, fresh = begin(self.paths.runs, wanted, restart)
             if state.batch_size == 0:
-                state = replace(state, batch_size=self._batch_size(accelerator))
+                size, num = self._batch_size(accelerator), accelerator.num_processes
+                state = replace(state, batch_size=size, num_processes=num)
                 save_state(self.paths.runs, state)
         accelerator.wait_for_everyone()
         state_now = load_state(self.paths.runs)
@@ -132,12 +133,11 @@ class CrossValidation:
         return state_now, fresh, accelerator
 
     def _batch_size(self, accelerator: Accelerator) -> int:
-        """As configured; else a power of two that leaves enough steps an epoch and fits into the device."""
+        """Of a process: as configured; else what leaves enough steps an epoch and fits into its device."""
         if self.config.finetune.batch_size != "auto":
             return self.config.finetune.batch_size
-        num_train = (self.images.manifest["fold"] > 0).sum()
-        wanted = 2 ** int(np.log2(max(4, num_train / MIN_STEPS_PER_EPOCH)))
-        start = min(MAX_BATCH[accelerator.device.type], wanted)
+        num_train = int((self.images.manifest["fold"] > 0).sum())
+        start = automatic_batch(num_train, accelerator.num_processes, accelerator.device.type)
         network = self._network(0, accelerator.device)
         normalise = self.normalise.to(accelerator.device)
         return largest_batch(network, normalise, self.config.model.image_size_px, start, accelerator)
