@@ -119,7 +119,7 @@ class Folds(Section):
 class Model(Section):
     """The network and the weights it starts from."""
 
-    name: str = Field("resnext50_32x4d", description="a timm model")
+    name: str = Field("resnext50_32x4d", description="a timm model that ends in one classifier on pooled features")
     weights: str = Field(
         "imagenet", description="imagenet, none (random start), a file or directory, hf-hub:OWNER/NAME"
     )

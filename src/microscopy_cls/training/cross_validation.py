@@ -23,6 +23,7 @@ from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.model import check_shape, get_model, resolve_weights, weights_digest
+from microscopy_cls.model.forward import check_classifier
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_text
@@ -151,7 +152,9 @@ class CrossValidation:
             model.name, len(self.images.classes), model.weights,
             drop_path=model.drop_path, partial_weights=model.partial_weights, **model.shape,
         )  # fmt: skip
-        return network.to(device).to(memory_format=torch.channels_last)
+        network = network.to(device).to(memory_format=torch.channels_last)
+        check_classifier(network, model.name, model.image_size_px)
+        return network
 
     def _batches(self, augment: Augment) -> Batches:
         image_ids, seed = list(self.images.manifest["image_id"]), self.config.runtime.seed
