@@ -139,9 +139,9 @@ class CrossValidation:
             return self.config.finetune.batch_size
         num_train = int((self.images.manifest["fold"] > 0).sum())
         start = automatic_batch(num_train, accelerator.num_processes, accelerator.device.type)
-        network = self._network(0, accelerator.device)
-        normalise = self.normalise.to(accelerator.device)
-        return largest_batch(network, normalise, self.config.model.image_size_px, start, accelerator)
+        network, normalise = self._network(0, accelerator.device), self.normalise.to(accelerator.device)
+        size_px = self.config.model.image_size_px
+        return largest_batch(network, normalise, size_px, start, self.config.finetune, accelerator)
 
     def _network(self, fold: int, device: torch.device, model: Model | None = None) -> torch.nn.Module:
         """What a fold starts from; the same for all folds where they share its features, random weights included."""
