@@ -23,12 +23,12 @@ from tests.training.tiny import draw_tiny, tiny_config
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.prepare import prepare
-from microscopy_cls.errors import DataError, TrainingError
+from microscopy_cls.errors import ConfigError, DataError, TrainingError
 from microscopy_cls.model import get_model
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.tracking import NullTracker
 from microscopy_cls.training import member as member_module
-from microscopy_cls.training.compute import automatic_batch, predict
+from microscopy_cls.training.compute import predict
 from microscopy_cls.training.cross_validation import CrossValidation
 from microscopy_cls.training.fold_data import FoldData, Images
 from microscopy_cls.training.parts import Part
@@ -232,14 +232,14 @@ def test_the_automatic_batch_leaves_enough_steps_in_an_epoch(paths: Paths) -> No
     assert state["num_threads"] == torch.get_num_threads()
 
 
-@pytest.mark.parametrize(
-    ("num_images", "num_processes", "device", "expected"),
-    [(1000, 1, "cuda", 64), (1000, 8, "cuda", 8), (1000, 1, "cpu", 32), (10**6, 8, "cuda", 256), (20, 8, "cuda", 4)],
-)
-def test_processes_share_the_images_of_an_automatic_step(
-    num_images: int, num_processes: int, device: str, expected: int
+def test_a_network_that_cannot_be_evaluated_is_refused_before_it_is_trained(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert automatic_batch(num_images, num_processes, device) == expected
+    monkeypatch.setattr(member_module.MemberTrainer, "run", lambda *_: pytest.fail("was trained"))
+    values = config().model_dump()
+    values["model"]["name"] = "levit_128s"
+    with pytest.raises(ConfigError, match=r"model.image_size_px 32: levit_128s takes squares of 224 px only"):
+        train(Config.model_validate(values), paths)
 
 
 def test_a_run_goes_on_with_as_many_processes_as_it_began_with(paths: Paths) -> None:

@@ -234,6 +234,16 @@ class Finetune(Section):
         return self
 
     @model_validator(mode="after")
+    def _mixes_pairs(self) -> Finetune:
+        mixing = [key for key in ("mixup", "cutmix") if getattr(self, key)]
+        if mixing and self.batch_size != "auto" and self.batch_size % 2:
+            raise ValueError(
+                f"{' and '.join(mixing)} mix images in pairs: make batch_size even (given: {self.batch_size}), or set "
+                f"{', '.join(mixing)} to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weighs_the_probe(self) -> Finetune:
         ignored = {
             "sampling": self.sampling != "none",
