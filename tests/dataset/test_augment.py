@@ -177,8 +177,6 @@ def test_without_albumentations_only_the_preset_that_changes_nothing_works(
 ) -> None:
     monkeypatch.setitem(sys.modules, "albumentations", None)
     assert np.array_equal(Augmenter("none", SIZE_PX)(pixels, 0), pixels)
-    message = (
-        r"augment.preset ct: needs albumentations, which is not installed. Install it with `pip .* preset to none."
-    )
+    message = r"augment.preset ct: needs albumentations, which is not installed. Install it with `pip .*preset to none."
     with pytest.raises(ConfigError, match=message):
         Augmenter("ct", SIZE_PX)
