@@ -217,6 +217,11 @@ def test_a_value_out_of_its_limits_is_refused_by_key(file: Path, text: str, mess
         ("loss: focal", "loss focal needs certain labels, to tell easy from hard: set label_smoothing to 0"),
         ("loss: focal, label_smoothing: 0, mixup: 0.1, cutmix: 1", "set mixup, cutmix to 0"),
         (
+            "batch_size: 7, mixup: 0.1, cutmix: 1",
+            "mixup and cutmix mix images in pairs: make batch_size even (given: 7)",
+        ),
+        ("batch_size: 1, cutmix: 1", "or set cutmix to 0"),
+        (
             "strategy: probe, sampling: balanced",
             "strategy probe knows no sampling: weigh rare classes by class_weights",
         ),

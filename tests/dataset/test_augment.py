@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 import microscopy_cls
 from microscopy_cls.config.schema import Preset
 from microscopy_cls.dataset.augment import REASONS, Augmenter, item_seed
+from microscopy_cls.errors import ConfigError
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 RANDOM_PRESETS = [preset for preset in PRESETS if preset != "none"]
@@ -168,3 +170,13 @@ def test_strength_scales_the_change_and_zero_leaves_only_flips_and_turns() -> No
         np.mean([np.abs(one(image, seed) - image.astype(int)).mean() for seed in range(30)]) for one in upright
     )
     assert 0 < small < large
+
+
+def test_without_albumentations_only_the_preset_that_changes_nothing_works(
+    monkeypatch: pytest.MonkeyPatch, pixels: NDArray[np.uint8]
+) -> None:
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    assert np.array_equal(Augmenter("none", SIZE_PX)(pixels, 0), pixels)
+    message = r"augment.preset ct: needs albumentations, which is not installed. Install it with `pip .*preset to none."
+    with pytest.raises(ConfigError, match=message):
+        Augmenter("ct", SIZE_PX)

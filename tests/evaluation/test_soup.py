@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tests.evaluation.runs import SPREAD, config_of, draw, finish, hide_behind_a_refit, network_of
 from typer.testing import CliRunner
@@ -101,12 +102,26 @@ def test_statistics_that_are_shared_are_told_from_those_that_are_not() -> None:
     assert share_statistics([{"weight": torch.zeros(1)}, {"weight": torch.ones(1)}]), "there are none"
 
 
+class OnlyBatches:
+    """Squares that must not be read all at once."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self.pixels, self.shape = pixels, pixels.shape
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        assert len(range(len(self))[part]) <= 64
+        return self.pixels[part]
+
+
 def test_statistics_are_measured_on_the_images_and_nothing_else_changes() -> None:
     network = network_of(1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     pixels = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
     graph = Graph(network, Normalise(*SPREAD))
-    measure_statistics(graph, pixels)
+    measure_statistics(graph, OnlyBatches(pixels))
     assert not any(part.training for part in graph.modules())
     seen = []
     network.conv1.register_forward_hook(lambda *answer: seen.append(answer[2]))

@@ -33,6 +33,22 @@ def test_answers_are_those_of_a_classification_by_this_member(
     np.testing.assert_allclose(features, alone.features, atol=1e-4)
 
 
+@pytest.mark.parametrize("wanted", ["cpu", "cuda:1"])
+def test_the_config_of_the_bundle_decides_on_which_device(
+    bundle: Path, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def chosen(device: str) -> str:
+        asked.append(device)
+        return "cpu"
+
+    monkeypatch.setattr("microscopy_cls.model.answers.answering_device", chosen)
+    info = read_bundle(bundle).model_copy(update={"config": {"runtime": {"device": wanted}}})
+    member_answers(bundle, info, info.members[0], squares(1))
+    assert asked == [wanted]
+
+
 def test_an_answer_does_not_depend_on_the_other_squares(bundle: Path) -> None:
     info, images = read_bundle(bundle), squares(20)
     logits, features = member_answers(bundle, info, info.members[0], images)

@@ -15,7 +15,14 @@ import torch
 
 from microscopy_cls.errors import ConfigError
 from microscopy_cls.system import hardware
-from microscopy_cls.system.hardware import Hardware, choose_hardware, cpu_features, gains_from_bf16, num_cores
+from microscopy_cls.system.hardware import (
+    Hardware,
+    answering_device,
+    choose_hardware,
+    cpu_features,
+    gains_from_bf16,
+    num_cores,
+)
 from microscopy_cls.system.progress import bar, progress
 from microscopy_cls.system.versions import git_commit, library_version, software_versions
 
@@ -60,6 +67,20 @@ def test_bf16_is_chosen_only_where_it_is_faster_or_asked_for(monkeypatch: pytest
     for features, gains in (({"avx2", "avx512f"}, False), ({"avx512_bf16"}, True), ({"amx_bf16"}, True)):
         monkeypatch.setattr(hardware, "cpu_features", lambda features=features: features)
         assert gains_from_bf16(torch.device("cpu")) is gains
+
+
+@pytest.mark.usefixtures("with_gpus")
+@pytest.mark.parametrize(
+    ("wanted", "device"),
+    [("auto", "cuda"), ("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1"), ("cuda:7", "cuda")],
+)
+def test_a_finished_network_answers_on_the_device_that_its_bundle_names_as_far_as_it_is_here(
+    wanted: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "has_cuda", lambda: True)
+    assert answering_device(wanted) == device
+    monkeypatch.setattr(hardware, "has_cuda", lambda: False)
+    assert answering_device(wanted) == "cpu"
 
 
 def test_a_number_of_workers_is_taken_as_it_is() -> None:

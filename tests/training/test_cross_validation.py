@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.training.tiny import draw_tiny, tiny_config
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.dataset.prepare import prepare
-from microscopy_cls.errors import DataError, TrainingError
+from microscopy_cls.errors import ConfigError, DataError, TrainingError
 from microscopy_cls.model import get_model
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.tracking import NullTracker
@@ -31,7 +32,7 @@ from microscopy_cls.training.compute import predict
 from microscopy_cls.training.cross_validation import CrossValidation
 from microscopy_cls.training.fold_data import FoldData, Images
 from microscopy_cls.training.parts import Part
-from microscopy_cls.training.run_state import load_state, require_finished
+from microscopy_cls.training.run_state import load_state, require_finished, save_state
 
 
 def config(**finetune: object) -> Config:
@@ -238,6 +239,31 @@ def test_the_automatic_batch_leaves_enough_steps_in_an_epoch(paths: Paths) -> No
     assert state["batch_size"] == 4
     assert state["precision"] == "fp32"
     assert state["num_threads"] == torch.get_num_threads()
+
+
+def test_a_network_that_cannot_be_evaluated_is_refused_before_it_is_trained(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member_module.MemberTrainer, "run", lambda *_: pytest.fail("was trained"))
+    values = config().model_dump()
+    values["model"]["name"] = "levit_128s"
+    with pytest.raises(ConfigError, match=r"model.image_size_px 32: levit_128s takes squares of 224 px only"):
+        train(Config.model_validate(values), paths)
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(paths: Paths) -> None:
+    table = train(config(), paths)
+    state = load_state(paths.runs)
+    assert state is not None
+    assert state.num_processes == 1
+    save_state(paths.runs, replace(state, num_processes=4))
+    pd.testing.assert_frame_equal(table, train(config(), paths))  # nothing is left to train
+    Part(1).answers(paths.runs).unlink()
+    message = r"began with num_processes 4, but this command has 1, .* `torchrun --nproc_per_node 4`, or .* --restart"
+    with pytest.raises(TrainingError, match=message):
+        train(config(), paths)
+    train(config(), paths, restart=True)
+    assert load_state(paths.runs).num_processes == 1  # type: ignore[union-attr]
 
 
 @pytest.mark.slow

@@ -68,6 +68,21 @@ def test_held_statistics_stay_while_scales_and_shifts_learn(network: nn.Module) 
     assert "layer1.0.bn1.running_mean" in changed(network)
 
 
+def test_a_norm_without_weights_follows_the_batches_where_the_block_around_it_learns() -> None:
+    def block(num_in: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(num_in, 4, 3), nn.BatchNorm2d(4, affine=False))
+
+    network = nn.Sequential(block(3), block(4))
+    hold_statistics(network.train(), everywhere=False)
+    assert "0.1.running_mean" in changed(network)
+    network.zero_grad()
+    network[0].requires_grad_(False)
+    hold_statistics(network.train(), everywhere=False)
+    assert changed(network) == {
+        "1.0.weight", "1.0.bias", "1.1.running_mean", "1.1.running_var", "1.1.num_batches_tracked",
+    }  # fmt: skip
+
+
 def test_a_network_whose_stages_are_not_known_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"strategy gradual: timm does not tell the stages of Linear. Choose full or"):
         stage_names(nn.Linear(3, 3))

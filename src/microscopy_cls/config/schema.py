@@ -119,7 +119,7 @@ class Folds(Section):
 class Model(Section):
     """The network and the weights it starts from."""
 
-    name: str = Field("resnext50_32x4d", description="a timm model")
+    name: str = Field("resnext50_32x4d", description="a timm model that ends in one classifier on pooled features")
     weights: str = Field(
         "imagenet", description="imagenet, none (random start), a file or directory, hf-hub:OWNER/NAME"
     )
@@ -232,6 +232,16 @@ class Finetune(Section):
         blurring = [key for key in ("label_smoothing", "mixup", "cutmix") if getattr(self, key)]
         if self.loss == "focal" and blurring:
             raise ValueError(f"loss focal needs certain labels, to tell easy from hard: set {', '.join(blurring)} to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _mixes_pairs(self) -> Finetune:
+        mixing = [key for key in ("mixup", "cutmix") if getattr(self, key)]
+        if mixing and self.batch_size != "auto" and self.batch_size % 2:
+            raise ValueError(
+                f"{' and '.join(mixing)} mix images in pairs: make batch_size even (given: {self.batch_size}), or set "
+                f"{', '.join(mixing)} to 0"
+            )
         return self
 
     @model_validator(mode="after")

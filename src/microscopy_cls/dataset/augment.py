@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microscopy_cls.config.schema import Preset
+from microscopy_cls.errors import ConfigError
 
 if TYPE_CHECKING:
     import albumentations as alb  # noqa: TID251  this is its home
@@ -42,6 +44,9 @@ class Augmenter:
         preset: the modality.
         size_px: side of the square images, in and out.
         strength: scales how large the changes are; flips and quarter turns, which change nothing, stay.
+
+    Raises:
+        ConfigError: the preset needs albumentations, which is not installed.
     """
 
     def __init__(self, preset: Preset, size_px: int, strength: float = 1.0) -> None:
@@ -57,6 +62,11 @@ class Augmenter:
 
 
 def _compose(preset: Preset, size_px: int, strength: float) -> alb.Compose:
+    if find_spec("albumentations") is None:
+        raise ConfigError(
+            f"augment.preset {preset}: needs albumentations, which is not installed. Install it with "
+            "`pip install 'albumentations>=2.0.8,<3'`, or set augment.preset to none."
+        )
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version on import otherwise
     import albumentations as alb  # noqa: TID251  this is its home
 

@@ -23,6 +23,7 @@ from microscopy_cls.dataset.manifest import trainable
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.errors import BundleError, DataError
 from microscopy_cls.evaluation.assemble import Bundle, bundle_of_folds
+from microscopy_cls.evaluation.cached_squares import CachedSquares
 from microscopy_cls.evaluation.compare import JUDGED, WORDS
 from microscopy_cls.evaluation.external_images import read_tests
 from microscopy_cls.evaluation.figures import figures
@@ -94,7 +95,7 @@ def soup(name: str, new: str, *, keep: bool = False) -> Souped:
         )
     if external.images["group"].nunique() < MIN_GROUPS:
         raise DataError(f"{external.source}: all images are one group, and a soup is calibrated on one half of them.")
-    graph, remeasured = _cooked(tested, run.prepared, manifest, config.runtime.seed)
+    graph, remeasured = _cooked(tested, run.prepared, manifest, config)
     tasted = taste(graph, external, info, config)
     members = member_probs(tested.folder, info, external.squares)
     report = {
@@ -119,7 +120,7 @@ def _check(tested: Bundle) -> None:
         raise BundleError(f"{tested.folder}: has one member, and a soup needs two or more.")
 
 
-def _cooked(tested: Bundle, prepared: Path, manifest: pd.DataFrame, seed: int) -> tuple[Graph, bool]:
+def _cooked(tested: Bundle, prepared: Path, manifest: pd.DataFrame, config: Config) -> tuple[Graph, bool]:
     """The soup, and whether the statistics of its batch norms were measured anew, on all images of the folds."""
     folder, info = tested.folder, tested.info
     states = [load_file(checked(folder, member.file, member.sha256)) for member in info.members]
@@ -127,8 +128,8 @@ def _cooked(tested: Bundle, prepared: Path, manifest: pd.DataFrame, seed: int) -
     graph.network.load_state_dict(mean_weights(states))
     remeasured = not share_statistics(states)
     if remeasured:
-        rows = np.random.default_rng(seed).permutation(trainable(manifest).index.to_numpy())
-        measure_statistics(graph, open_pixels(prepared)[rows])
+        rows = np.random.default_rng(config.runtime.seed).permutation(trainable(manifest).index.to_numpy())
+        measure_statistics(graph, CachedSquares(open_pixels(prepared), rows), config.runtime.device)
     return graph, remeasured
 
 

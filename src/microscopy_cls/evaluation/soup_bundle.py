@@ -68,7 +68,7 @@ def taste(graph: Graph, external: ExternalImages, info: BundleInfo, config: Conf
         external: the test images.
         info, config: of the run.
     """
-    logits, features = torch_answers(graph, external.squares)
+    logits, features = torch_answers(graph, external.squares, config.runtime.device)
     images, seed, classes = external.images, config.runtime.seed, list(info.classes)
     groups = images["group"].to_numpy(dtype=object)
     truth = pd.Categorical(images["label"], categories=classes).codes.astype(np.int64)

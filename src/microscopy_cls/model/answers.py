@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.pipeline import Answers, Pipeline, filled
 from microscopy_cls.model.vino import has_openvino, member_graph, usual_precision
-from microscopy_cls.system.hardware import has_cuda
+from microscopy_cls.system.hardware import answering_device
 from microscopy_cls.system.progress import bar
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Squares(Protocol):
 def member_answers(folder: Path, info: BundleInfo, member: Member, squares: Squares) -> tuple[Logits, Features]:
     """Answers of one member, by its OpenVINO graph where that is installed, by torch in fp32 elsewhere and on CUDA.
 
+    The device is the one that the bundle's config names, see `answering_device`.
     OpenVINO computes as the run did, in bf16 where that was chosen: four times as fast, and comparable with the run's
     own answers and features. Bundles whose config does not say are answered in fp32.
 
@@ -61,19 +62,21 @@ def member_answers(folder: Path, info: BundleInfo, member: Member, squares: Squa
 
 def member_runner(folder: Path, info: BundleInfo, member: Member) -> Callable[[Squares], tuple[Logits, Features]]:
     """`member_answers` for more than one set of squares: the network is read and compiled once."""
-    if has_openvino() and not has_cuda():
-        precision = usual_precision(info.config.get("runtime", {}).get("precision", "fp32"))
+    runtime = info.config.get("runtime", {})
+    device = answering_device(runtime.get("device", "auto"))
+    if has_openvino() and device == "cpu":
+        precision = usual_precision(runtime.get("precision", "fp32"))
         run: Run = Pipeline(member_graph(folder, info, member), precision, BATCH_SIZE).run
     else:
         from microscopy_cls.model.graph import load_graph
 
-        run = _in_torch(load_graph(folder, info, member))
+        run = _in_torch(load_graph(folder, info, member), device)
     return lambda squares: _collected(run, _sliced(squares), len(squares), member.name)
 
 
-def torch_answers(graph: Graph, squares: Squares, what: str = "images") -> tuple[Logits, Features]:
-    """Answers of a network in fp32, on CUDA where there is one; as `member_answers`."""
-    return _collected(_in_torch(graph), _sliced(squares), len(squares), what)
+def torch_answers(graph: Graph, squares: Squares, device: str = "auto") -> tuple[Logits, Features]:
+    """Answers of a network in fp32, on the `answering_device`; as `member_answers`."""
+    return _collected(_in_torch(graph, answering_device(device)), _sliced(squares), len(squares), "images")
 
 
 def graph_answers(graph: Any, squares: Squares, precision: str = "fp32") -> tuple[Logits, Features]:
@@ -91,10 +94,9 @@ def graph_runner(graph: Any, precision: str) -> Callable[[Iterable[NDArray[np.ui
     return lambda parts, num: _collected(pipeline.run, parts, num, "images")
 
 
-def _in_torch(graph: Graph) -> Run:
+def _in_torch(graph: Graph, device: str) -> Run:
     import torch
 
-    device = "cuda" if has_cuda() else "cpu"
     graph = graph.to(device).to(memory_format=torch.channels_last)
 
     def run(parts: Iterable[NDArray[np.uint8]]) -> Generator[Answers]:

@@ -45,7 +45,8 @@ def exported(graph: nn.Module, size_px: int) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own modules, about each other
-        return torch.export.export(graph, (example,), dynamic_shapes={"pixels": {0: batch}})
+        # Not strict, as torch does by default from 2.7 on; 2.6 would analyse timm's Python code instead of running it.
+        return torch.export.export(graph, (example,), dynamic_shapes={"pixels": {0: batch}}, strict=False)
 
 
 def to_openvino(graph: Any, size_px: int) -> Any:

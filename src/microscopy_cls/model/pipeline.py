@@ -45,23 +45,29 @@ class Pipeline:
         self._batch_size, self._num_outputs = batch_size, len(compiled.outputs)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Generator[Answers]:
-        """What the graph's outputs say of each batch of up to b images, in order; takes some batches ahead."""
+        """What the graph's outputs say of each batch of up to b images, in order; takes some batches ahead.
+
+        One pass at a time; each ends, or is closed, before the next one begins.
+        """
         running: deque[tuple[int, Any]] = deque()
         try:
             for pixels in batches:
                 if not self._idle:
-                    yield self._finish(*running.popleft())
-                request = self._idle.popleft()
-                request.start_async({0: filled(pixels, self._batch_size)})
-                running.append((len(pixels), request))
+                    yield self._finish(running)
+                whole = filled(pixels, self._batch_size)
+                self._idle[0].start_async({0: whole})
+                running.append((len(pixels), self._idle.popleft()))
             while running:
-                yield self._finish(*running.popleft())
+                yield self._finish(running)
         finally:  # an interrupted command would end while requests still write, and crash now and then
             for _, request in running:
                 request.wait()
+                self._idle.append(request)
 
-    def _finish(self, num: int, request: Any) -> Answers:
+    def _finish(self, running: deque[tuple[int, Any]]) -> Answers:
+        """The outputs of the batch that was begun first, which only then counts as done."""
+        num, request = running[0]
         request.wait()
         found = [request.get_output_tensor(place).data[:num].copy() for place in range(self._num_outputs)]
-        self._idle.append(request)
+        self._idle.append(running.popleft()[1])
         return found

@@ -7,14 +7,15 @@ members that began elsewhere lie weights that answer nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from microscopy_cls.model.answers import Squares
 from microscopy_cls.model.graph import Graph
-from microscopy_cls.system.hardware import has_cuda
+from microscopy_cls.system.hardware import answering_device
 
 Tensors = Mapping[str, torch.Tensor]
 BATCH_SIZE = 64
@@ -42,14 +43,16 @@ def share_statistics(members: Sequence[Tensors]) -> bool:
     return all(torch.equal(members[0][name], one[name]) for one in members for name in names)
 
 
-def measure_statistics(graph: Graph, pixels: NDArray[np.uint8]) -> None:
+def measure_statistics(graph: Graph, squares: Squares, device: str = "auto") -> None:
     """Set the batch norms' statistics to those of images: averaged weights do not have the averaged statistics.
 
     Args:
         graph: the network, changed in place.
-        pixels: uint8 (n, size_px, size_px, 3), mixed: batches of one class would hide how classes differ.
+        squares: uint8 (n, size_px, size_px, 3), mixed: batches of one class would hide how classes differ. They are
+            read a batch at a time.
+        device: `runtime.device`, see `answering_device`.
     """
-    device = "cuda" if has_cuda() else "cpu"
+    device = answering_device(device)
     graph.to(device)
     norms = [module for module in graph.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     graph.eval()
@@ -57,8 +60,9 @@ def measure_statistics(graph: Graph, pixels: NDArray[np.uint8]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a mean over all batches, each counting the same
         norm.train()
-    num = max(1, len(pixels) // BATCH_SIZE)  # batches of nearly equal size, none of a single image
+    num = max(1, len(squares) // BATCH_SIZE)  # batches of nearly equal size, none of a single image
+    edges = [len(squares) * place // num for place in range(num + 1)]
     with torch.no_grad():
-        for batch in np.array_split(pixels, num):
-            graph(torch.from_numpy(np.ascontiguousarray(batch)).to(device))
+        for start, end in pairwise(edges):
+            graph(torch.from_numpy(np.ascontiguousarray(squares[start:end])).to(device))
     graph.eval()

@@ -72,6 +72,22 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
+def answering_device(wanted: str = "auto") -> str:
+    """Where a finished network answers: `cpu`, `cuda` or one of several, as far as this machine has what was wanted.
+
+    The wish stands in a bundle, which may come from a machine with other devices. Nothing answers on `mps`.
+
+    Args:
+        wanted: as `runtime.device`.
+    """
+    if wanted in {"cpu", "mps"} or not has_cuda():
+        return "cpu"
+    import torch
+
+    is_here = wanted != "auto" and (torch.device(wanted).index or 0) < torch.cuda.device_count()
+    return wanted if is_here else "cuda"
+
+
 def gains_from_bf16(device: torch.device) -> bool:
     """Whether bf16 products are faster than fp32 there: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX.
 

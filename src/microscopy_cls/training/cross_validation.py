@@ -23,13 +23,14 @@ from microscopy_cls.dataset.cache import check_reading
 from microscopy_cls.dataset.manifest import manifest_digest
 from microscopy_cls.dataset.prepare import reading_of
 from microscopy_cls.model import check_shape, get_model, resolve_weights, weights_digest
+from microscopy_cls.model.forward import check_classifier
 from microscopy_cls.model.members import save_weights
 from microscopy_cls.model.preprocess import Normalise
 from microscopy_cls.system.files import atomic_path, write_csv, write_json, write_text
 from microscopy_cls.system.hardware import choose_hardware
 from microscopy_cls.system.progress import bar
 from microscopy_cls.tracking import NullTracker, Tracker
-from microscopy_cls.training.compute import Predictions, largest_batch, make_accelerator, predict
+from microscopy_cls.training.compute import Predictions, automatic_batch, largest_batch, make_accelerator, predict
 from microscopy_cls.training.features import view_features
 from microscopy_cls.training.fold_data import FoldData, Images, Rows, check_divisions
 from microscopy_cls.training.fold_search import FoldSearch, inner_part
@@ -38,12 +39,18 @@ from microscopy_cls.training.member import MemberTrainer
 from microscopy_cls.training.oof import assemble, save_fold
 from microscopy_cls.training.parts import Part, epochs_of_refit, fold_parts, parts_of
 from microscopy_cls.training.probe import Probe, write_head
-from microscopy_cls.training.run_state import RunState, begin, finish, identity_of, load_state, save_state
+from microscopy_cls.training.run_state import (
+    RunState,
+    begin,
+    check_processes,
+    finish,
+    identity_of,
+    load_state,
+    save_state,
+)  # fmt: skip
 from microscopy_cls.training.scores import EpochRow
 from microscopy_cls.training.telling import Telling
 
-MAX_BATCH = {"cpu": 32, "mps": 64, "cuda": 256}
-MIN_STEPS_PER_EPOCH = 12  # an epoch of a small set needs some steps to move
 NUM_AUGMENTED = 1  # views of an image, beside itself, that a training's first head is fitted on; four gave no more
 
 log = logging.getLogger(__name__)
@@ -82,6 +89,8 @@ class CrossValidation:
         """
         parts = parts_of(self.config, self.images.num_folds, only)
         undone = [part for part in parts if not part.answers(self.paths.runs).is_file()]
+        if undone:
+            check_processes(self.paths.runs, self.state, self.accelerator.num_processes)
         licence = self.source.licence or "licence unknown"
         start = f"from {self.source.location} ({licence})" if self.source.kind != "none" else "from random weights"
         log.info("%s starts %s, %s, %s", self.config.model.title, start, self.state.device, self.state.precision)
@@ -125,7 +134,8 @@ class CrossValidation:
         if accelerator.is_main_process:
             state, fresh = begin(self.paths.runs, wanted, restart)
             if state.batch_size == 0:
-                state = replace(state, batch_size=self._batch_size(accelerator))
+                size, num = self._batch_size(accelerator), accelerator.num_processes
+                state = replace(state, batch_size=size, num_processes=num)
                 save_state(self.paths.runs, state)
         accelerator.wait_for_everyone()
         state_now = load_state(self.paths.runs)
@@ -133,15 +143,14 @@ class CrossValidation:
         return state_now, fresh, accelerator
 
     def _batch_size(self, accelerator: Accelerator) -> int:
-        """As configured; else a power of two that leaves enough steps an epoch and fits into the device."""
+        """Of a process: as configured; else what leaves enough steps an epoch and fits into its device."""
         if self.config.finetune.batch_size != "auto":
             return self.config.finetune.batch_size
-        num_train = (self.images.manifest["fold"] > 0).sum()
-        wanted = 2 ** int(np.log2(max(4, num_train / MIN_STEPS_PER_EPOCH)))
-        start = min(MAX_BATCH[accelerator.device.type], wanted)
-        network = self._network(0, accelerator.device)
-        normalise = self.normalise.to(accelerator.device)
-        return largest_batch(network, normalise, self.config.model.image_size_px, start, accelerator)
+        num_train = int((self.images.manifest["fold"] > 0).sum())
+        start = automatic_batch(num_train, accelerator.num_processes, accelerator.device.type)
+        network, normalise = self._network(0, accelerator.device), self.normalise.to(accelerator.device)
+        size_px = self.config.model.image_size_px
+        return largest_batch(network, normalise, size_px, start, self.config.finetune, accelerator)
 
     def _network(self, fold: int, device: torch.device, model: Model | None = None) -> torch.nn.Module:
         """What a fold starts from; the same for all folds where they share its features, random weights included."""
@@ -152,7 +161,9 @@ class CrossValidation:
             model.name, len(self.images.classes), model.weights,
             drop_path=model.drop_path, partial_weights=model.partial_weights, **model.shape,
         )  # fmt: skip
-        return network.to(device).to(memory_format=torch.channels_last)
+        network = network.to(device).to(memory_format=torch.channels_last)
+        check_classifier(network, model.name, model.image_size_px)
+        return network
 
     def _batches(self, augment: Augment) -> Batches:
         image_ids, seed = list(self.images.manifest["image_id"]), self.config.runtime.seed

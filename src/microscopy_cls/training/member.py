@@ -32,7 +32,7 @@ from microscopy_cls.training.checkpoint import (
 from microscopy_cls.training.compute import predict, to_device
 from microscopy_cls.training.fold_data import FoldData, Rows
 from microscopy_cls.training.loss import make_loss
-from microscopy_cls.training.optim import make_mixup, make_optimizer, make_schedule
+from microscopy_cls.training.optim import make_mixup, make_optimizer, make_schedule, mix
 from microscopy_cls.training.sampling import balanced
 from microscopy_cls.training.scores import EpochRow, validation_scores
 from microscopy_cls.training.stages import hold_statistics, stage_names, train_top
@@ -176,8 +176,8 @@ class MemberTrainer:
     def backward(self, batch: Batch) -> torch.Tensor:
         """Leave the gradients of one batch (on the device) at the weights, clipped; return its loss, a scalar."""
         images, targets = self.normalise(batch.pixels), self.device_labels[batch.rows]
-        if self.mixup is not None and len(images) % 2 == 0:
-            images, targets = self.mixup(images, targets)
+        if self.mixup is not None:
+            images, targets = mix(self.mixup, images, targets)
         with self.accelerator.autocast():
             loss: torch.Tensor = self.loss(self.wrapped(images).float(), targets)
         self.accelerator.backward(loss)

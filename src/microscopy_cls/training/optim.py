@@ -7,6 +7,7 @@ from timm.data import Mixup  # noqa: TID251  training uses timm's parts
 from timm.optim import create_optimizer_v2  # noqa: TID251
 from timm.scheduler import CosineLRScheduler  # noqa: TID251
 from torch import nn
+from torch.nn import functional
 
 from microscopy_cls.config.schema import Finetune
 
@@ -44,3 +45,21 @@ def make_mixup(settings: Finetune, num_classes: int) -> Mixup | None:
     if settings.mixup == 0 and settings.cutmix == 0:
         return None
     return Mixup(settings.mixup, settings.cutmix, label_smoothing=0.0, num_classes=num_classes)
+
+
+def mix(mixup: Mixup, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch mixed in pairs. The last image of an odd one, as a small set makes, has no partner and stays as it is.
+
+    Args:
+        images: (b, 3, h, w), which may be changed in place.
+        targets: class indices, int64 (b,).
+
+    Returns:
+        Images and float targets (b, classes).
+    """
+    num = len(images) // 2 * 2
+    pairs: tuple[torch.Tensor, torch.Tensor] = mixup(images[:num], targets[:num])
+    if num == len(images):
+        return pairs
+    alone = functional.one_hot(targets[num:], mixup.num_classes)
+    return torch.cat([pairs[0], images[num:]]), torch.cat([pairs[1], alone.to(pairs[1])])

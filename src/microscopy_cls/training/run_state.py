@@ -11,7 +11,7 @@ from typing import Any
 
 from microscopy_cls.config import Config, Paths
 from microscopy_cls.config.identity import changes, trained_settings
-from microscopy_cls.errors import DataError
+from microscopy_cls.errors import DataError, TrainingError
 from microscopy_cls.system.files import read_json, sha256_of_json, write_json
 from microscopy_cls.system.hardware import NumericType
 from microscopy_cls.system.versions import git_commit, software_versions
@@ -29,6 +29,7 @@ class RunState:
     Attributes:
         identity: what decides the result: settings, manifest digest, weights digest.
         batch_size, precision, num_threads: in use since the run began; a continued run takes them over.
+        num_processes: that a step's batches are divided among; a run is continued by as many.
         fold_seconds: spent on each part, by all the commands that worked on it; known once the run is finished.
         searches: of each part, what its search chose (`Found.summary`); likewise.
     """
@@ -38,6 +39,7 @@ class RunState:
     batch_size: int
     precision: NumericType
     num_threads: int
+    num_processes: int = 1
     weights: dict[str, Any] = field(default_factory=dict)
     started: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -99,6 +101,20 @@ def begin(folder: Path, wanted: RunState, restart: bool) -> tuple[RunState, bool
     clear(folder)
     save_state(folder, fresh)
     return fresh, True
+
+
+def check_processes(folder: Path, state: RunState, num_processes: int) -> None:
+    """Refuse to go on with another number of processes: steps an epoch, and with them the rates, hang on it.
+
+    Raises:
+        TrainingError: the run in `folder` began with another number.
+    """
+    began = state.num_processes
+    if began != num_processes:
+        raise TrainingError(
+            f"{folder}: began with num_processes {began}, but this command has {num_processes}, and its epochs would "
+            f"have other steps. Go on with `torchrun --nproc_per_node {began}`, or begin anew with --restart."
+        )
 
 
 def clear(folder: Path) -> None:

@@ -35,12 +35,19 @@ def train_top(network: nn.Module, stages: list[list[str]], num: int) -> None:
 
 
 def hold_statistics(network: nn.Module, *, everywhere: bool) -> None:
-    """Keep batch norms from following the batches: those whose own weights are held, or all of them.
+    """Keep batch norms from following the batches: those whose weights are held, or all of them.
 
-    Call after each `network.train()`, which lets them follow again. Their scales and shifts learn all the same where
-    they are not held.
+    A norm without weights goes by those of the block around it. Call after each `network.train()`, which lets them
+    follow again. Their scales and shifts learn all the same where they are not held.
     """
-    for module in network.modules():
-        held = not any(parameter.requires_grad for parameter in module.parameters(recurse=False))
-        if isinstance(module, _BatchNorm) and (everywhere or held):
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and (everywhere or not _learns(network, name)):
             module.eval()
+
+
+def _learns(network: nn.Module, name: str) -> bool:
+    """Whether a weight of this module learns or, where it has none, of the innermost one around it that has some."""
+    parameters = list(network.get_submodule(name).parameters())
+    if not parameters and name:
+        return _learns(network, name.rpartition(".")[0])
+    return any(parameter.requires_grad for parameter in parameters)
