@@ -22,6 +22,7 @@ from microscopy_cls.dataset.cache import open_pixels
 from microscopy_cls.dataset.manifest import trainable
 from microscopy_cls.errors import DataError
 from microscopy_cls.evaluation.assemble import Bundle
+from microscopy_cls.evaluation.cached_squares import CachedSquares
 from microscopy_cls.evaluation.doubt import Doubt, Json
 from microscopy_cls.evaluation.held_out import HeldOut, Ints
 from microscopy_cls.evaluation.novelty import MAX_IMAGES, span, threshold_of
@@ -79,7 +80,7 @@ def doubt_of_refit(
     members, pixels = {member.fold: member for member in tested.info.members}, open_pixels(paths.prepared)
 
     def seen_by(fold: int, places: Ints) -> Features:
-        return member_answers(tested.folder, tested.info, members[fold], pixels[rows[places]])[1]
+        return member_answers(tested.folder, tested.info, members[fold], CachedSquares(pixels, rows[places]))[1]
 
     return refit_doubt(doubt, held_out, _seen(paths.refit_answers, rows), seen_by, seed=seed)
 
