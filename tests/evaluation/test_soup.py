@@ -259,7 +259,8 @@ def test_without_images_apart_there_is_no_soup() -> None:
         soup("a", "a-soup")
     assert str(raised.value) == (
         "a: has neither data.test nor images of the split test, and there is nothing else that all members never saw. "
-        "Set images apart, then prepare, train and evaluate again; or use the members' average."
+        "Set images apart (data.test, or rows of a table whose split is test), then prepare, train and evaluate "
+        "again; or use the members' average."
     )
     assert not SOUP.reports.exists()
 

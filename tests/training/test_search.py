@@ -255,8 +255,8 @@ def test_what_is_chosen_is_told(paths: Paths, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO):
         train(config({"trials": 1}), paths, 0)
     values = "finetune.learning_rate 0.001, finetune.weight_decay 0.05, augment.strength 1"
-    assert f"fold 0 (1 of 1), trial 1/1: {values}: score " in caplog.text
-    assert f"fold 0 (1 of 1): chose {values} (score " in caplog.text
+    assert f"fold 0 (1 of 1), trial 1/1: {values}: validation loss " in caplog.text
+    assert f"fold 0 (1 of 1): chose {values} (validation loss " in caplog.text
 
 
 def test_a_part_that_cannot_be_spared_is_refused(paths: Paths) -> None:

@@ -91,7 +91,8 @@ def soup(name: str, new: str, *, keep: bool = False) -> Souped:
     if external is None:
         raise DataError(
             f"{name}: has neither data.test nor images of the split test, and there is nothing else that all members "
-            "never saw. Set images apart, then prepare, train and evaluate again; or use the members' average."
+            "never saw. Set images apart (data.test, or rows of a table whose split is test), then prepare, train and "
+            "evaluate again; or use the members' average."
         )
     if external.images["group"].nunique() < MIN_GROUPS:
         raise DataError(f"{external.source}: all images are one group, and a soup is calibrated on one half of them.")

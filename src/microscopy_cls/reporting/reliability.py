@@ -50,11 +50,13 @@ def calibration(metrics: Mapping[str, Any]) -> Calibration | None:
     if not found:
         return None
     accuracy = metrics.get("accuracy")
+    one_number = found.get("method") in {"none", "temperature"}
+    told = "one number a model changes no answer" if one_number else "scaling may change which class is likeliest"
     changes = [
         Change("Calibration error", "mean gap between stated confidence and accuracy; few images raise it by chance",
                *_pair(found, "ece", "decimal")),
         Change("Log loss", "surprise at the truth in nats; lower is better", *_pair(found, "log_loss", "decimal")),
-        Change("Accuracy", "scaling may change which class is likeliest",
+        Change("Accuracy", told,
                Estimate.read(accuracy, "percent"), Estimate.read(found.get("accuracy_after"), "percent")),
     ]  # fmt: skip
     alone = found.get("method") == "temperature"  # of vector scaling it is but one number of many

@@ -78,10 +78,10 @@ class FoldSearch:
             trial = next_trial(search, start, self.config.finetune.epochs, self.seed, trials, self._attempt)
             trials.append(trial)
             self._keep(trials)
-            self._telling.trial(len(trials) - 1, search.trials, trial)
+            self._telling.trial(len(trials) - 1, search.trials, trial, search.score)
         found = best_of(trials, highest=search.score == "f1_macro", name=self.data.part.name)
         self._keep(trials, found)
-        self._telling.chosen(found)
+        self._telling.chosen(found, search.score)
         return found
 
     @property

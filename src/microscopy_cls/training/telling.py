@@ -14,6 +14,7 @@ from microscopy_cls.training.scores import EpochRow
 from microscopy_cls.training.trials import Found, Trial
 
 NOT_CURVES = {"fold", "epoch"}
+JUDGED_BY = {"loss": "validation loss", "f1_macro": "validation F1"}
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +65,22 @@ class Telling:
             tried = "not tried" if np.isnan(row["val_f1_macro"]) else f"F1 in inner folds {row['val_f1_macro']:.3f}"
             log.info("%s: penalty %g, %s", self.name, row["penalty"], tried)
 
-    def trial(self, number: int, num_trials: int, trial: Trial) -> None:
-        """A finished trial of the search before the training."""
+    def trial(self, number: int, num_trials: int, trial: Trial, judged_by: str) -> None:
+        """A finished trial of the search before the training; `judged_by` is a key of `JUDGED_BY`."""
         if self._aloud:
-            ended = f"score {trial.score:.4f}" if trial.score is not None else trial.state
+            ended = f"{JUDGED_BY[judged_by]} {trial.score:.4f}" if trial.score is not None else trial.state
             log.info("%s, trial %d/%d: %s: %s", self.name, number + 1, num_trials, _in_words(trial.values), ended)
         metrics = {} if trial.score is None else {"score": trial.score}
         epochs = {"epochs": float(len(trial.curve))}
         self._tracked.trial(number, trial.values, metrics | epochs, {"state": trial.state}, trial.seconds)
 
-    def chosen(self, found: Found) -> None:
+    def chosen(self, found: Found, judged_by: str) -> None:
         """What the search ended with."""
         self._tracked.params(found.values)
         if self._aloud:
             num = len(found.trials)
-            log.info("%s: chose %s (score %.4f, %d trials)", self.name, _in_words(found.values), found.score, num)
+            score = f"{JUDGED_BY[judged_by]} {found.score:.4f}"
+            log.info("%s: chose %s (%s, %d trials)", self.name, _in_words(found.values), score, num)
 
     def _track(self, row: EpochRow) -> None:
         curves = {name: value for name, value in row.items() if name not in NOT_CURVES and np.isfinite(value)}
