@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,14 +19,18 @@ BATCH_SIZE = 4
 SIZE_PX = 2
 
 
-@pytest.fixture(scope="module")
-def graph() -> Any:
+def graph_of_sums() -> Any:
     """Of each square: the sum of its pixels in float32, and its first pixel in int64."""
     pixels = ops.parameter([-1, SIZE_PX, SIZE_PX, 3], np.uint8, name="pixels")
     flat = ops.reshape(pixels, np.array([0, -1]), special_zero=True)
     sums = ops.reduce_sum(ops.convert(flat, "f32"), np.array([1]), keep_dims=True)
     first = ops.convert(ops.gather(flat, np.array([0]), np.array(1)), "i64")
     return openvino.Model([sums, first], [pixels], "sums")
+
+
+@pytest.fixture(scope="module")
+def graph() -> Any:
+    return graph_of_sums()
 
 
 @pytest.fixture
@@ -104,3 +110,26 @@ def test_after_a_fault_among_the_batches_all_is_free_for_the_next_pass(
         list(pipeline.run(failing()))
     assert num_ahead(pipeline) == num
     check(list(pipeline.run(asked)), asked)
+
+
+SIGNALLED = """
+import os, signal, sys, threading
+import numpy as np
+from tests.model.test_pipeline import graph_of_sums
+from microscopy_cls.model.pipeline import Pipeline
+
+pipelines = [Pipeline(graph_of_sums(), "fp32", 4)]
+list(pipelines[0].run([np.zeros((4, 2, 2, 3), np.uint8)]))
+dropper = threading.Thread(target=pipelines.clear)
+dropper.start()
+dropper.join()
+signal.signal(signal.SIGCHLD, lambda *_: print("told"))
+os.kill(os.getpid(), signal.SIGCHLD)
+print("alive")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals of child processes as Linux has them")
+def test_a_signal_does_no_harm_after_another_thread_dropped_the_last_graph() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["told", "alive"]), done.stderr

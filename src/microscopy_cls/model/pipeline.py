@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microscopy_cls.model.vino import import_openvino, numeric_hint
+from microscopy_cls.model.vino import numeric_hint, openvino_core
 
 Answers = Sequence[NDArray[Any]]
 
@@ -39,7 +39,7 @@ class Pipeline:
         graph = graph.clone()  # shares the weights; the caller's own keeps its shape
         graph.reshape([batch_size, *(side.get_length() for side in list(graph.input(0).partial_shape)[1:])])
         hints = {"PERFORMANCE_HINT": "THROUGHPUT", **numeric_hint(precision)}
-        compiled = import_openvino().Core().compile_model(graph, "CPU", hints)
+        compiled = openvino_core().compile_model(graph, "CPU", hints)
         num_requests = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle: deque[Any] = deque(compiled.create_infer_request() for _ in range(num_requests))
         self._batch_size, self._num_outputs = batch_size, len(compiled.outputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's core, one a process, which keeps its CPU plugin until the end.
+
+    The plugin gives the thread that loads it a stack for signals and frees that where it is dropped. Dropped by another
+    thread, the first one's next signal (a data loader's worker that ends) would run on freed memory.
+    """
+    return import_openvino().Core()
+
+
 def member_graph(folder: Path, info: BundleInfo, member: Member) -> Any:
     """A member's `openvino.Model` from the bundle, or converted now where the bundle has none.
 
@@ -40,7 +51,7 @@ def member_graph(folder: Path, info: BundleInfo, member: Member) -> Any:
     """
     if member.graph is not None:
         checked(folder, str(Path(member.graph).with_suffix(".bin")), member.graph_sha256)
-        return import_openvino().Core().read_model(folder / member.graph)
+        return openvino_core().read_model(folder / member.graph)
     from microscopy_cls.model.graph import exported, load_graph, to_openvino
 
     size_px = info.preprocessing.size_px

@@ -14,7 +14,7 @@ from microscopy_cls.inference.engines.engine import Outputs
 from microscopy_cls.model.bundle import BundleInfo, Member
 from microscopy_cls.model.int8 import int8_graphs
 from microscopy_cls.model.pipeline import Pipeline
-from microscopy_cls.model.vino import import_openvino, member_graph
+from microscopy_cls.model.vino import import_openvino, member_graph, openvino_core
 
 
 class OpenVinoEngine:
@@ -29,8 +29,7 @@ class OpenVinoEngine:
         self.precision, self.batch_size = precision, batch_size
         openvino = import_openvino()
         if precision == "int8":
-            core = openvino.Core()
-            graphs = [core.read_model(path) for path in int8_graphs(folder, info, members)]
+            graphs = [openvino_core().read_model(path) for path in int8_graphs(folder, info, members)]
         else:
             graphs = [member_graph(folder, info, member) for member in members]
         self._pipeline = Pipeline(_joined(openvino, graphs), precision, batch_size)

@@ -18,7 +18,7 @@ from microscopy_cls.inference.predictor import Answers, Model, Predictor
 from microscopy_cls.inference.views import Axes, views_of
 from microscopy_cls.model.bundle import CALIBRATION_INPUTS, BundleInfo, Member, scaling_of
 from microscopy_cls.model.export import INPUT, OUTPUTS
-from microscopy_cls.model.vino import import_openvino, numeric_hint
+from microscopy_cls.model.vino import numeric_hint, openvino_core
 
 BATCH_SIZE = 16
 TOLERANCE = 1e-4  # sums in another order make 1e-6; products in bf16, the next thing that goes wrong, make 1e-2
@@ -84,7 +84,7 @@ def open_portable(path: Path) -> Run:
     if path.suffix == ".onnx":
         session = open_session(path)
         return lambda pixels: tuple(session.run(list(OUTPUTS), {INPUT: pixels}))
-    compiled = import_openvino().Core().compile_model(path, "CPU", numeric_hint("fp32"))
+    compiled = openvino_core().compile_model(path, "CPU", numeric_hint("fp32"))
 
     def run(pixels: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         found = compiled({INPUT: pixels})
